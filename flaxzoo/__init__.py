@@ -1,0 +1,9 @@
+"""flaxzoo: image classifiers in JAX/Flax, each the same function as its PyTorch twin."""
+
+from flaxzoo.convert import load_torch, to_torch
+from flaxzoo.errors import UserError
+from flaxzoo.models import create_model, list_models
+
+__version__ = "0.1.0"
+
+__all__ = ["UserError", "create_model", "list_models", "load_torch", "to_torch"]

@@ -1,0 +1,99 @@
+"""Checkpoints of a run: asynchronous, atomic, the latest few and the best.
+
+The only module that knows orbax. A save that is cut short leaves a folder under a temporary name,
+which nothing ever reads and the next save removes.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flaxzoo.errors import UserError
+
+METRIC = "accuracy"
+
+
+class Checkpoints:
+    """The folder of a run's checkpoints, each named after its step.
+
+    Keeps the latest `keep` and the one with the highest validation accuracy.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        from orbax.checkpoint import v1 as ocp  # 2 to 3 s, so only where checkpoints are used
+
+        policies = ocp.training.preservation_policies
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+        )
+        with _told(directory, "write"):
+            self._checkpointer = ocp.training.Checkpointer(
+                directory,
+                save_decision_policy=_Always(),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                cleanup_tmp_directories=True,
+            )
+        self.directory = directory
+        self._pending: Any = None
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest complete checkpoint, None where there is none."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def save(self, step: int, state: Any, accuracy: float | None) -> None:
+        """Starts to save; returns once the arrays were copied, and only after the previous save ended.
+
+        Raises:
+            UserError: this or the previous save could not be written.
+        """
+        metrics = None if accuracy is None else {METRIC: accuracy}
+        self.wait()
+        with _told(self.directory, "write"):
+            self._pending = self._checkpointer.save_checkpointables_async(
+                step, {"state": state}, metrics=metrics
+            )
+
+    def wait(self) -> None:
+        """Returns once the save in progress is on disk."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with _told(self.directory, "write"):
+                pending.result()
+
+    def restore(self, state: Any, step: int | None = None) -> Any:
+        """Returns the saved state of `step` (the latest by default), laid out as `state` is."""
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        with _told(self.directory, "read"):
+            return self._checkpointer.load_checkpointables(step, {"state": abstract})["state"]
+
+    def close(self) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+
+class _Always:
+    """The loop decides when to save; orbax's default would skip a save while another one runs."""
+
+    def should_save(self, *_: Any, **__: Any) -> bool:
+        return True
+
+
+@contextmanager
+def _told(directory: Path, verb: str) -> Iterator[None]:
+    """Turns what the file system and orbax raise into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text
+        reason = "no space left on the disk" if full else text[:300]
+        raise UserError(f"cannot {verb} checkpoints in {directory}: {reason}.") from error

@@ -1,0 +1,129 @@
+"""What every command shares: reading a config file, preparing JAX, and telling slips in one line."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flaxzoo.config import Config, check, field_names, nearest_fields
+from flaxzoo.errors import UserError, unknown
+
+Arguments = Sequence[str]
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Runs `command`; returns the exit code: 0, 2 for what the user can mend, 1 for a failed run."""
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command and --workdir go on from the last checkpoint.",
+              file=sys.stderr)  # fmt: skip
+        return 130
+    return 0
+
+
+def train_command(argv: Arguments) -> None:
+    """Trains: `--config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR]`."""
+    config, workdir = parse_train_flags(argv)
+    prepare_jax()
+    from flaxzoo.training.loop import train  # after the flags: a slip is told before JAX starts
+
+    train(config, workdir)
+
+
+def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
+    """Returns the checked config and the workdir that a command line asks for.
+
+    Raises:
+        UserError: a flag, key, type or value is wrong, or the config file cannot be used.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    _check_config_keys(argv)
+    values = flags.FlagValues()
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "file with get_config(arg), as FILE.py or FILE.py:ARG", flag_values=values
+    )
+    workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    path = _config_path(argv)
+    try:
+        rest = values(["train.py", *argv], known_only=False)[1:]
+        config = config_flag.value
+    except flags.Error as error:
+        raise UserError(str(error)) from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file's own code raises
+        raise UserError(f"{path}: {_explain(error)}") from error
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags look like --workdir=DIR.")
+    check(config)
+    default = f"runs/{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config, workdir_flag.value or default
+
+
+def _config_path(argv: Arguments) -> Path:
+    """Returns the file that --config names, which must exist."""
+    given = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
+    following = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config", "-config")]
+    if not given + following:
+        raise UserError(
+            f"no config: use --config=FILE, one of {', '.join(_config_files()) or 'configs/*.py'}."
+        )
+    path = Path((given + following)[-1].partition(":")[0])
+    if not path.is_file():
+        raise unknown("config file", str(path), _config_files())
+    return path
+
+
+def _config_files() -> list[str]:
+    return [str(p) for p in sorted(Path("configs").glob("*.py")) if not p.stem.startswith("_")]
+
+
+def _check_config_keys(argv: Arguments) -> None:
+    """Refuses a --config.KEY that no config has; ml_collections would answer with a traceback."""
+    known = field_names()
+    groups = {name.rpartition(".")[0] for name in known} - {""}
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        key = match[1] if match else None
+        if key in groups:
+            fields = [name for name in known if name.startswith(f"{key}.")]
+            raise UserError(f"config.{key} is a group; set one of {', '.join(fields)}.")
+        if key and key not in known:
+            raise unknown("config key", key, known) if not nearest_fields(key) else UserError(
+                f"unknown config key {key!r}; did you mean {' or '.join(nearest_fields(key))}?"
+            )
+
+
+def _explain(error: Exception) -> str:
+    """Returns what went wrong in a config file, with the nearest names for a misspelt one."""
+    match = re.search(r"(?:argument|attribute) '(\w+)'", str(error))
+    near = nearest_fields(match[1]) if match else []
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{type(error).__name__}: {str(error).rstrip('.')}{hint or '.'}"
+
+
+def prepare_jax() -> None:
+    """Turns the persistent compilation cache on, unless the environment already decides it."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = root / "flaxzoo" / "jax"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home: compiling again is slower, not wrong
+        return
+    if os.access(cache, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(cache))

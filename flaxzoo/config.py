@@ -1,0 +1,176 @@
+"""What a run is: typed dataclasses that a config file fills and the command line overrides.
+
+Every field can be set as `--config.field=value` or `--config.group.field=value`. The classes have
+slots, so a misspelt name is an error wherever it is written.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from flaxzoo.errors import UserError
+
+
+@dataclass(slots=True, kw_only=True)
+class DataConfig:
+    source: str = "digits"  # digits, cifar10, ..., folder=PATH, npz=PATH, tfds=NAME (flaxzoo.data)
+    image_size: int = 32  # height and width that the model sees, in pixels
+    crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
+    resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
+    validation: float = 0.1  # fraction of the training split held out to validate on
+    mean: tuple[float, ...] = (0.5,)  # of pixels in 0..1, one number or one a channel
+    std: tuple[float, ...] = (0.5,)
+    data_dir: str = ""  # where archives and prepared sets lie; "" for the user's cache folder
+    workers: int = 0  # processes that decode streamed images; 0 decodes in threads
+    on_error: str = "raise"  # an unreadable image stops the run, or "skip"
+
+
+@dataclass(slots=True, kw_only=True)
+class AugmentConfig:
+    flip: bool = False  # mirror half of the images
+    shift: int = 0  # pad by so many pixels and crop back at random (He et al. 2015, section 4.2)
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelConfig:
+    name: str = "resnet18"
+    stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
+    num_classes: int = 0  # 0 takes it from the data
+    pretrained: str = ""  # a file of weights with torch's names
+
+
+@dataclass(slots=True, kw_only=True)
+class OptimizerConfig:
+    name: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4  # on every parameter, as torch does
+
+
+@dataclass(slots=True, kw_only=True)
+class ScheduleConfig:
+    name: str = "cosine"  # constant, cosine or multistep
+    warmup: str = "0 steps"
+    milestones: tuple[str, ...] = ()
+    gamma: float = 0.1
+
+
+@dataclass(slots=True, kw_only=True)
+class CheckpointConfig:
+    every: str = "1 epochs"
+    keep: int = 2  # the latest so many, besides the best by validation accuracy
+
+
+@dataclass(slots=True, kw_only=True)
+class Config:
+    """One run. Durations are written with their unit: "30 epochs", "500 steps", "5%"."""
+
+    seed: int = 0
+    batch_size: int = 128  # over all devices
+    duration: str = "30 epochs"
+    label_smoothing: float = 0.0
+    dtype: str = "auto"  # float32, bfloat16, or auto: bfloat16 on TPU and GPU
+    parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
+    eval_every: str = "1 epochs"
+    log_every: str = "10 steps"
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+def check(config: Any) -> None:
+    """Refuses values of the wrong type and values that no run can have.
+
+    Raises:
+        UserError: names the field as the command line does, what it holds and what it takes.
+    """
+    if not isinstance(config, Config):
+        raise UserError(
+            f"get_config must return a flaxzoo.config.Config; got {type(config).__name__}."
+        )
+    _check_types(config, "config")
+    limits = [
+        ("batch_size", config.batch_size >= 1, "at least 1"),
+        ("seed", config.seed >= 0, "0 or more"),
+        ("label_smoothing", 0 <= config.label_smoothing < 1, "from 0 up to, not including, 1"),
+        ("dtype", config.dtype in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
+        ("parallel", config.parallel in ("jit", "pmap"), "jit or pmap"),
+        ("data.image_size", config.data.image_size >= 1, "at least 1"),
+        ("data.resize", config.data.resize >= 0, "0 or more"),
+        ("data.validation", 0 <= config.data.validation < 1, "from 0 up to, not including, 1"),
+        ("data.std", all(s > 0 for s in config.data.std), "positive"),
+        ("data.workers", config.data.workers >= 0, "0 or more"),
+        ("data.on_error", config.data.on_error in ("raise", "skip"), "raise or skip"),
+        ("data.crop", config.data.crop in CROPS, ", ".join(CROPS)),
+        ("augment.shift", config.augment.shift >= 0, "0 or more"),
+        ("model.num_classes", config.model.num_classes >= 0, "0 or more"),
+        ("optimizer.learning_rate", config.optimizer.learning_rate >= 0, "0 or more"),
+        ("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "from 0 up to, not including, 1"),
+        ("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "0 or more"),
+        ("checkpoint.keep", config.checkpoint.keep >= 1, "at least 1"),
+    ]
+    for name, valid, expected in limits:
+        if not valid:
+            value = config
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise UserError(f"config.{name} must be {expected}; got {value!r}.")
+
+
+CROPS = ("resize", "center", "random_resized")
+
+
+def _check_types(config: Any, prefix: str) -> None:
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value, name = getattr(config, f.name), f"{prefix}.{f.name}"
+        if dataclasses.is_dataclass(hints[f.name]):
+            if not isinstance(value, hints[f.name]):
+                raise UserError(f"{name} must be a {hints[f.name].__name__}; got {value!r}.")
+            _check_types(value, name)
+        else:
+            setattr(config, f.name, _as_type(value, hints[f.name], name))
+
+
+def _as_type(value: Any, hint: Any, name: str) -> Any:
+    """Returns `value` if it is of the type, an int as a float and a list as a tuple where so asked."""
+    if typing.get_origin(hint) is tuple and isinstance(value, tuple | list):
+        return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
+                     for i, v in enumerate(value))  # fmt: skip
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        expected = str(hint) if isinstance(hint, types.GenericAlias) else hint.__name__
+        raise UserError(f"{name} must be of type {expected}; got {value!r}.")
+    return value
+
+
+def field_names(config_type: type = Config, prefix: str = "") -> list[str]:
+    """Returns every settable name, dotted: ["seed", "batch_size", ..., "data.source", ...]."""
+    names = []
+    hints = typing.get_type_hints(config_type)
+    for f in dataclasses.fields(config_type):
+        if dataclasses.is_dataclass(hints[f.name]):
+            names += field_names(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            names.append(prefix + f.name)
+    return names
+
+
+def nearest_fields(name: str) -> list[str]:
+    """Returns the settable names nearest to a misspelt one, dotted or not."""
+    names = field_names()
+    leaf = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, names, 3) or [
+        n for n in names
+        if n.rpartition(".")[2] in difflib.get_close_matches(
+            leaf, {n.rpartition(".")[2] for n in names}, 3)
+    ]  # fmt: skip
+    return near[:3]

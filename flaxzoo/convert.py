@@ -1,0 +1,137 @@
+"""torch state_dict <-> flaxzoo model: one rule, which knows no model and imports no torch.
+
+Attributes of a flaxzoo model carry the names of the torch modules, so a parameter's torch name is
+its path with the last part renamed, and its torch value is a transpose:
+
+    layer1.0.conv1.kernel (h, w, in, out)  <->  layer1.0.conv1.weight (out, in, h, w)
+    fc.kernel (in, out)                    <->  fc.weight (out, in)
+    bn1.scale, bn1.mean, bn1.var           <->  bn1.weight, bn1.running_mean, bn1.running_var
+
+Everything else keeps its name and its shape. `num_batches_tracked` is dropped on the way in and made
+on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped silently.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxzoo.errors import UserError
+from flaxzoo.layers.module import assign, named_variables, value_of
+from flaxzoo.weight_files import read_state_dict
+
+_TORCH_LEAF = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # axes of a kernel: HWIO -> OIHW, (in, out) -> (out, in)
+_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+_COUNTER = "num_batches_tracked"
+
+
+def torch_name(name: str) -> str:
+    """Returns torch's name of a variable: "bn1.scale" -> "bn1.weight"."""
+    parent, _, leaf = name.rpartition(".")
+    return f"{parent}.{_TORCH_LEAF.get(leaf, leaf)}".lstrip(".")
+
+
+def to_torch_layout(name: str, value: np.ndarray) -> np.ndarray:
+    """Returns `value` with torch's axes, contiguous."""
+    axes = _TO_TORCH[value.ndim] if _is_kernel(name) else None
+    return np.ascontiguousarray(value.transpose(axes)) if axes else value
+
+
+def from_torch_layout(name: str, value: np.ndarray) -> np.ndarray:
+    """Returns torch's `value` with flaxzoo's axes; a kernel of the wrong rank is left as it is."""
+    axes = _FROM_TORCH.get(value.ndim) if _is_kernel(name) else None
+    return np.ascontiguousarray(value.transpose(axes)) if axes else value
+
+
+def _is_kernel(name: str) -> bool:
+    return name.rpartition(".")[2] == "kernel"
+
+
+def to_torch(model: nnx.Module) -> dict[str, Any]:
+    """Returns the state_dict of the torch twin of `model`: torch's names, NumPy arrays.
+
+    torch takes it after `torch.from_numpy` on each value, with `load_state_dict(strict=True)`. Of an
+    abstract model the values are jax.ShapeDtypeStruct in torch's shapes.
+    """
+    state_dict = {}
+    for name, variable in named_variables(model).items():
+        value = value_of(variable)
+        if isinstance(value, jax.ShapeDtypeStruct):
+            axes = _TO_TORCH[len(value.shape)] if _is_kernel(name) else range(len(value.shape))
+            shape = tuple(value.shape[axis] for axis in axes)
+            state_dict[torch_name(name)] = jax.ShapeDtypeStruct(shape, value.dtype)
+            counter: Any = jax.ShapeDtypeStruct((), np.int64)
+        else:
+            # A copy: the array of a CPU device is a read-only view of its buffer.
+            state_dict[torch_name(name)] = to_torch_layout(name, np.array(value))
+            counter = np.zeros((), np.int64)
+        if name.rpartition(".")[2] == "var":
+            state_dict[f"{name.removesuffix('var')}{_COUNTER}"] = counter
+    return state_dict
+
+
+def load_torch(
+    model: nnx.Module, source: Mapping[str, Any] | str | Path, *, source_name: str | None = None
+) -> None:
+    """Fills `model` in place with the weights of its torch twin.
+
+    Args:
+        model: a model with or without values; dtypes stay those of the model.
+        source: a state_dict (torch tensors or arrays) or a file: a `.pth` or `.pt` written by
+            torch.save, or `.safetensors`. No torch is needed to read either.
+
+    Raises:
+        UserError: a missing or unexpected key or a wrong shape; all of them are named at once and the
+            model is left as it was. Also a file that is not what it should be.
+    """
+    if isinstance(source, str | Path):
+        source_name, source = str(source), read_state_dict(source)
+    variables = named_variables(model)
+    names = {torch_name(name): name for name in variables}
+    given = {k: v for k, v in source.items() if k.rpartition(".")[2] != _COUNTER}
+    values, misfits = {}, []
+    for key in sorted(names.keys() & given.keys()):
+        name = names[key]
+        values[name] = from_torch_layout(name, _as_numpy(given[key]))
+        if values[name].shape != variables[name].shape:
+            misfits.append(f"{key} is {tuple(given[key].shape)}, not {_torch_shape(variables, name)}")
+    problems = [
+        _listed("missing", sorted(names.keys() - given.keys())),
+        _listed("unexpected", sorted(given.keys() - names.keys())),
+        _listed("of another shape", misfits),
+    ]
+    if any(problems):
+        where = f" in {source_name}" if source_name else ""
+        raise UserError(
+            f"the weights{where} are not those of this {type(model).__name__}: "
+            + "; ".join(filter(None, problems))
+        )
+    for name, value in values.items():
+        values[name] = value.astype(variables[name].dtype, copy=False)
+    for name, array in jax.device_put(values).items():
+        assign(variables[name], array)
+
+
+def _as_numpy(value: Any) -> np.ndarray:
+    """Returns an array of NumPy, of what may be a torch tensor on any device, with gradients."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has no such type; float32 holds it exactly
+            value = value.float()
+    return np.asarray(value)
+
+
+def _torch_shape(variables: Mapping[str, nnx.Variable], name: str) -> tuple[int, ...]:
+    shape = variables[name].shape
+    return tuple(shape[axis] for axis in _TO_TORCH[len(shape)]) if _is_kernel(name) else shape
+
+
+def _listed(what: str, items: list[str], most: int = 8) -> str:
+    if not items:
+        return ""
+    more = f", ... and {len(items) - most} more" if len(items) > most else ""
+    return f"{len(items)} {what}: {', '.join(items[:most])}{more}"

@@ -1,0 +1,89 @@
+"""Data sets by name: `load("digits")`, `load("folder=PATH")`, `load("npz=PATH")`, ...
+
+>>> from flaxzoo import data
+>>> digits = data.load("digits")
+>>> digits.num_classes, digits.train[0].shape
+(10, (8, 8, 1))
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flaxzoo.data import archives, arrays, folder, tfds
+from flaxzoo.data.dataset import ArraySplit, Dataset, FileSplit, Split
+from flaxzoo.data.options import Options
+from flaxzoo.data.validation import check, hold_out
+from flaxzoo.errors import UserError, unknown
+
+__all__ = ["KINDS", "SOURCES", "ArraySplit", "Dataset", "FileSplit", "Split", "load"]
+
+
+def load(
+    spec: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    download: bool = True,
+    on_error: str = "raise",
+) -> Dataset:
+    """Loads and checks a data set.
+
+    Args:
+        spec: a name in `SOURCES`, or a kind in `KINDS` with its value: "folder=PATH".
+        data_dir: where archives are looked for and downloaded to (default: $FLAXZOO_DATA, or
+            ~/.cache/flaxzoo/data), or TFDS's data directory (default: its own).
+        validation: the fraction of the training images, of each class alike, that is held out as
+            `Dataset.validation`. With 0 there is no validation split, and nothing to select a
+            checkpoint by. Unused where the source has a validation split besides its test split.
+        seed: of the choice of the held-out images.
+        download: False: a missing archive is an error at once.
+        on_error: "raise" or "skip": what streams of this data set do with an unreadable image.
+
+    Raises:
+        UserError: the name is unknown, or the files are missing, unreadable or inconsistent.
+    """
+    if not 0 <= validation < 1:
+        raise UserError(
+            f"validation is a fraction of the training images; expected 0 <= fraction "
+            f"< 1, got {validation}"
+        )
+    if on_error not in ("raise", "skip"):
+        raise unknown("on_error", on_error, ["raise", "skip"])
+    options = Options(None if data_dir is None else Path(data_dir), download, on_error)
+    dataset = _source(spec)(options)
+    check(dataset)
+    if dataset.validation is None and validation:
+        dataset = hold_out(dataset, validation, seed)
+    return dataset
+
+
+SOURCES: dict[str, Callable[[Options], Dataset]] = {
+    "digits": arrays.load_digits,
+    "mnist": lambda options: archives.load_idx("mnist", options),
+    "fashion_mnist": lambda options: archives.load_idx("fashion_mnist", options),
+    "cifar10": lambda options: archives.load_cifar("cifar10", options),
+    "cifar100": lambda options: archives.load_cifar("cifar100", options),
+    "imagenet2012": tfds.load_imagenet,
+}
+
+KINDS: dict[str, Callable[[str, Options], Dataset]] = {
+    "folder": folder.load_folder,
+    "npz": arrays.load_npz,
+    "tfds": tfds.load_tfds,
+}
+
+
+def _source(spec: str) -> Callable[[Options], Dataset]:
+    kind, equals, value = spec.partition("=")
+    if equals and kind in KINDS and value:
+        return lambda options: KINDS[kind](value, options)
+    if spec in SOURCES:
+        return SOURCES[spec]
+    if not equals and Path(spec).expanduser().is_dir():
+        raise UserError(f"data set {spec!r} is a folder; expected folder={spec}")
+    if not equals and Path(spec).expanduser().is_file():
+        raise UserError(f"data set {spec!r} is a file; expected npz={spec}")
+    forms = [f"{kind}={'NAME' if kind == 'tfds' else 'PATH'}" for kind in KINDS]
+    raise unknown("data set", spec, [*SOURCES, *forms])

@@ -1,0 +1,112 @@
+"""Data sets in memory: `.npz` files in Keras's form, and the bundled digits, which are one."""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from flaxzoo.data.dataset import ArraySplit, Dataset
+from flaxzoo.data.options import Options
+from flaxzoo.errors import UserError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_digits(options: Options) -> Dataset:
+    """Loads the bundled UCI optical digits: 1,437 training and 360 test images, 8x8, grey."""
+    return _dataset("digits", Path(__file__).with_name("digits.npz"), options)
+
+
+def load_npz(value: str, options: Options) -> Dataset:
+    """Loads a `.npz` file with x_train, y_train, x_test, y_test; the last two may both be absent.
+
+    Images are uint8 [n, h, w], [n, h, w, 1] or [n, h, w, 3]; labels are whole numbers from 0,
+    [n] or [n, 1]. There are as many classes as the largest training label says.
+
+    Raises:
+        UserError: the file is unreadable, a key is missing, or an array is of another kind.
+    """
+    return _dataset(os.path.basename(value), Path(value).expanduser(), options)
+
+
+def _dataset(name: str, path: Path, options: Options) -> Dataset:
+    arrays = _read(path)
+    splits = {}
+    for part in ("train", "test"):
+        if f"x_{part}" in arrays:
+            splits[part] = as_split(arrays[f"x_{part}"], arrays[f"y_{part}"], part, str(path))
+    train = splits["train"]
+    classes = tuple(str(i) for i in range(max(0, int(train.labels.max())) + 1))
+    return Dataset(
+        name,
+        classes,
+        train.images.shape[3],
+        test=splits.get("test"),
+        train=train,
+        on_error=options.on_error,
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of Keras's form."""
+    try:
+        if not zipfile.is_zipfile(path) and path.exists():
+            raise ValueError("it is no zip archive, or an incomplete one")
+        with np.load(path, allow_pickle=False) as file:
+            _check_keys(file.files, path)
+            return {key: file[key] for key in KEYS if key in file.files}
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot read {path} as .npz: {error}") from error
+
+
+def _check_keys(found: list[str], path: Path) -> None:
+    missing = [key for key in KEYS if key not in found]
+    if sorted(found) == ["x_train", "y_train"]:
+        return  # no test split; an absence beside other keys is more likely a misspelling
+    if missing:
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; expected {', '.join(KEYS)}, "
+            f"the file has {', '.join(found) or 'nothing'}"
+        )
+
+
+def as_split(images: np.ndarray, labels: np.ndarray, part: str, source: str) -> ArraySplit:
+    """Checks a pair of arrays and makes a split of them.
+
+    Raises:
+        UserError: the arrays are not uint8 images and as many whole-number labels.
+    """
+    where = f"x_{part} of {source}"
+    if images.dtype != np.uint8:
+        raise UserError(f"{where} is {images.dtype}; expected uint8 pixels, 0 to 255")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise UserError(
+            f"{where} has shape {list(images.shape)}; expected [n, h, w], [n, h, w, 1] or "
+            "[n, h, w, 3], channels last"
+        )
+    labels = _whole_numbers(labels, f"y_{part} of {source}")
+    if len(images) != len(labels):
+        raise UserError(f"{source} has {len(images)} images in x_{part}, but {len(labels)} labels")
+    if not len(images):
+        raise UserError(f"{where} is empty")
+    return ArraySplit(images, labels, f"{source} x_{part}")
+
+
+def _whole_numbers(labels: np.ndarray, where: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{where} is {labels.dtype} {list(labels.shape)}; expected whole-number labels [n]"
+        )
+    if len(labels) and not -(2**31) <= int(labels.min()) <= int(labels.max()) < 2**31:
+        raise UserError(f"{where} has a label beyond 32 bits; expected class numbers from 0")
+    return labels.astype(np.int32)

@@ -1,0 +1,144 @@
+"""Batches by number: which images they hold, decoded, cropped and resized, on any process.
+
+A `BatchSource` is what grain reads, and what it sends to its worker processes.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from flaxzoo.data import transforms
+from flaxzoo.data.dataset import Split
+from flaxzoo.data.order import batch_indices, eval_batch, philox
+from flaxzoo.errors import UserError, unknown
+
+Batch = dict[str, np.ndarray]
+
+_MAX_FAILURES = 100  # unreadable images in a row, after which the data set is what is wrong
+
+
+@dataclasses.dataclass
+class TrainPlan:
+    seed: int
+    start_step: int
+    n: int
+    batch_size: int
+
+    def batch(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        indices = batch_indices(self.seed, self.start_step + k, self.n, self.batch_size)
+        return indices, np.ones(self.batch_size, bool)
+
+    def rng(self, k: int, index: int) -> np.random.Generator:
+        epoch = (self.start_step + k) // (self.n // self.batch_size)
+        return np.random.Generator(philox(self.seed, "augment", epoch, index))
+
+
+@dataclasses.dataclass
+class EvalPlan:
+    n: int
+    batch_size: int
+
+    def batch(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return eval_batch(k, self.n, self.batch_size)
+
+
+class BatchSource:
+    """Random access to finished batches, as grain wants it; is sent to the worker processes.
+
+    An element has one key more than its batch: "failures" int32 [b], how many images in a row,
+    from the one the plan named, could not be read.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        plan: TrainPlan | EvalPlan,
+        rows: slice,
+        steps: int,
+        image_size: int,
+        crop: str,
+        resize: int,
+        on_error: str,
+    ):
+        check_choice("on_error", on_error, ("raise", "skip"))
+        if image_size < 1 or resize < image_size:
+            raise UserError(f"cannot cut {image_size} pixels from images resized to {resize}")
+        self.split, self.plan, self.rows, self.steps = split, plan, rows, steps
+        self.image_size, self.crop, self.resize = image_size, crop, resize
+        self.skip = on_error == "skip"
+        self.workers = 0
+        self.threads = 1
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __repr__(self) -> str:  # grain prints its source; a split may be large
+        return f"{type(self.split).__name__}[{len(self.split)}]"
+
+    def indices(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (indices, mask) of this process's rows of batch k."""
+        indices, mask = self.plan.batch(k)
+        return indices[self.rows], mask[self.rows]
+
+    def __getitem__(self, index: int) -> Batch:
+        indices, mask = self.indices(index)
+        size, b = self.image_size, len(indices)
+        images = np.zeros((b, size, size, self.split.channels), np.uint8)
+        labels, failures = self.split.labels[indices], np.zeros(b, np.int32)
+
+        def fill(row: int) -> None:
+            at = int(indices[row])
+            source, pixels, failures[row] = self._read(at)
+            if pixels is not None:
+                images[row] = self._crop(pixels, index, at)
+                labels[row] = self.split.labels[source]
+
+        for _ in self._map(fill, np.flatnonzero(mask).tolist()):
+            pass
+        batch = {"image": images, "label": labels, "failures": failures}
+        if isinstance(self.plan, EvalPlan):
+            batch["mask"] = mask & (failures == 0)
+        return batch
+
+    def _map(self, function: Callable[[int], None], rows: list[int]) -> Iterator[None]:
+        if self.threads == 1:
+            return map(function, rows)
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "flaxzoo-decode")
+        return self._pool.map(function, rows)
+
+    def _read(self, index: int) -> tuple[int, np.ndarray | None, int]:
+        """Returns (index of the image read, its pixels or None, failures before it)."""
+        n = len(self.split)
+        for failures in range(min(n, _MAX_FAILURES)):
+            try:
+                at = (index + failures) % n
+                return at, self.split[at], failures
+            except UserError:
+                if not self.skip:
+                    raise
+                if isinstance(self.plan, EvalPlan):
+                    return index, None, 1
+        raise UserError(
+            f"{min(n, _MAX_FAILURES)} images in a row cannot be read, from {self.split.name(index)}"
+        )
+
+    def _crop(self, pixels: np.ndarray, k: int, index: int) -> np.ndarray:
+        if self.crop == "random_resized" and isinstance(self.plan, TrainPlan):
+            return transforms.random_resized_crop(pixels, self.image_size, self.plan.rng(k, index))
+        if self.crop == "center":
+            return transforms.center_crop(pixels, self.image_size, self.resize)
+        return transforms.resize(pixels, self.image_size)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def check_choice(kind: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise unknown(kind, value, choices)

@@ -1,0 +1,129 @@
+"""What every source delivers: splits of (uint8 image, label), and the data set made of them."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32, Integer, UInt8
+
+from flaxzoo.data import transforms
+
+Indices = Integer[np.ndarray, " m"]
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Random access to labelled images. Cheap to pickle, except where the pixels are in memory."""
+
+    labels: Int32[np.ndarray, " n"]
+
+    @property
+    def channels(self) -> int:
+        """1 or 3, of every image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+        """Returns image i; sizes may differ between images. Raises UserError if unreadable."""
+        ...
+
+    def name(self, i: int) -> str:
+        """Returns what a message calls image i."""
+        ...
+
+    def subset(self, indices: Indices) -> Self:
+        """Returns the split of these images, in this order."""
+        ...
+
+
+class ArraySplit:
+    """Images of one size, in memory."""
+
+    def __init__(
+        self,
+        images: UInt8[np.ndarray, "n h w c"],
+        labels: Int32[np.ndarray, " n"],
+        source: str = "image",
+    ):
+        self.images = images
+        self.labels = labels
+        self.source = source
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[3]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+        return self.images[i]
+
+    def name(self, i: int) -> str:
+        return f"{self.source}[{i}]"
+
+    def subset(self, indices: Indices) -> "ArraySplit":
+        return ArraySplit(self.images[indices], self.labels[indices], self.source)
+
+
+class FileSplit:
+    """Image files, decoded on access."""
+
+    def __init__(
+        self,
+        paths: Sequence[str] | np.ndarray,
+        labels: Int32[np.ndarray, " n"],
+        root: str = "",
+        channels: int = 3,
+    ):
+        """Args:
+        paths: file names relative to `root`, or as bytes in an array.
+        channels: 3 for RGB, 1 for luminance; files of the other kind are converted.
+        """
+        # One array of bytes: a million Python strings take seconds to send to a worker process.
+        self.paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.labels = labels
+        self.root = root
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+        return transforms.decode(self.name(i), self.channels)
+
+    def name(self, i: int) -> str:
+        return os.path.join(self.root, os.fsdecode(bytes(self.paths[i])))
+
+    def subset(self, indices: Indices) -> "FileSplit":
+        chosen = FileSplit([], self.labels[indices], self.root, self.channels)
+        chosen.paths = self.paths[indices]
+        return chosen
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled set of images.
+
+    Attributes:
+        classes: their names; label i means classes[i].
+        channels: 1 or 3, of every image.
+        validation: None where none was asked for (`validation=0`).
+        test: None where the source has none.
+        on_error: what to do with an image that cannot be read: "raise", or "skip" and report it.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    train: Split
+    validation: Split | None = None
+    test: Split | None = None
+    on_error: str = "raise"
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)

@@ -1,0 +1,48 @@
+"""MNIST's own file format, idx: a big-endian header, then bytes."""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from flaxzoo.errors import UserError
+
+_BYTES = 0x08  # the only element type MNIST and its relatives use
+
+
+def names(file: str) -> tuple[str, ...]:
+    """Returns the names that `file` (x-idx3-ubyte.gz) goes by: packed or not, with dash or dot.
+
+    >>> names("t10k-labels-idx1-ubyte.gz")[1]
+    't10k-labels-idx1-ubyte'
+    """
+    plain = file.removesuffix(".gz")
+    dotted = plain.replace("-idx", ".idx")
+    return file, plain, f"{dotted}.gz", dotted
+
+
+def read(path: Path) -> UInt8[np.ndarray, "..."]:
+    """Reads an idx file of bytes, gzip-compressed or not; read-only.
+
+    Raises:
+        UserError: the file is damaged or of another kind; the message names it.
+    """
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        zeros, kind, rank = struct.unpack_from(">HBB", content)
+        shape = struct.unpack_from(f">{rank}I", content, 4)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if zeros or kind != _BYTES:
+        raise UserError(
+            f"{path} is no idx file of bytes: it starts with {content[:4].hex()}, expected 000008.."
+        )
+    data = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
+    if data.size != np.prod(shape, dtype=np.int64):
+        raise UserError(f"{path} holds {data.size} bytes of data; its header says {list(shape)}")
+    return data.reshape(shape)

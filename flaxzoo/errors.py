@@ -1,0 +1,24 @@
+"""The one exception that means "the user can fix this", and the wording its messages share."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A slip in a name, value, file or flag. The command line prints it as one line and exits with 2.
+
+    Its message is a sentence or two: what was got, what was expected, what exists.
+    """
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
+    """Returns the error for a name that is not in a table, with the nearest names that are.
+
+    >>> unknown("model", "resnet5", ["resnet50", "vgg11"])
+    UserError("unknown model 'resnet5'; did you mean 'resnet50'? known: resnet50, vgg11")
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(got), known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    listed = known if len(known) <= 12 else [*known[:12], f"... ({len(known)} in all)"]
+    return UserError(f"unknown {kind} {got!r}{hint} known: {', '.join(listed) or 'none'}")

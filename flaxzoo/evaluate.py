@@ -1,0 +1,35 @@
+"""Exact evaluation of a whole split."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from flaxzoo.training.feed import Feed
+from flaxzoo.training.parallel import Devices
+from flaxzoo.training.state import TrainState
+
+
+def evaluate(
+    eval_step: Callable[..., dict[str, Any]], state: TrainState, feed: Feed, devices: Devices
+) -> dict[str, float]:
+    """Returns mean loss and accuracy over every image of the split, each counted once.
+
+    Sums are taken per batch on the device and added up in double precision on the host; nothing
+    waits for the device until the last batch was sent.
+    """
+    sums = []
+    with feed.evaluate() as batches:
+        for batch in batches:
+            inputs = devices.split(batch)
+            sums.append(eval_step(state.params, state.batch_stats, inputs, feed.resident))
+    totals = {key: 0.0 for key in ("loss", "correct", "count")}
+    for batch_sums in jax.device_get(sums):
+        for key in totals:
+            totals[key] += float(batch_sums[key])
+    count = totals["count"]
+    return {
+        "loss": totals["loss"] / count,
+        "accuracy": totals["correct"] / count,
+        "count": int(count),
+    }

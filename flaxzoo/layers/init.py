@@ -1,0 +1,72 @@
+"""Initial distributions, as in torch.nn.init, drawn with NumPy.
+
+An `Init` is called with a random generator and the shape of the variable in flaxzoo's layout:
+kernels are (height, width, in / groups, out) or (in, out). torch counts both fans over one group's
+input channels and all output channels; so do these.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Init = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def fan(shape: tuple[int, ...], mode: Literal["fan_in", "fan_out"]) -> int:
+    """Returns the number of inputs of one output value ("fan_in"), or the reverse ("fan_out")."""
+    return math.prod(shape[:-2]) * (shape[-2] if mode == "fan_in" else shape[-1])
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every element is `value`."""
+
+    value: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, self.value, np.float32)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with standard deviation `std` and mean zero."""
+
+    std: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32) * np.float32(self.std)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform on [-bound, bound)."""
+
+    bound: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return (2 * rng.random(shape, np.float32) - 1) * np.float32(self.bound)
+
+
+@dataclass(frozen=True)
+class KaimingNormal:
+    """torch.nn.init.kaiming_normal_ for ReLU: standard deviation sqrt(2 / fan) (He et al. 2015)."""
+
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return Normal(math.sqrt(2 / fan(shape, self.mode)))(rng, shape)
+
+
+@dataclass(frozen=True)
+class TorchDefault:
+    """What torch gives Conv2d and Linear kernels: uniform within 1 / sqrt(fan_in)."""
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return Uniform(1 / math.sqrt(fan(shape, "fan_in")))(rng, shape)
+
+
+ZEROS = Constant(0.0)
+ONES = Constant(1.0)

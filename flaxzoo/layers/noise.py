@@ -1,0 +1,90 @@
+"""Dropout and stochastic depth, and where their random numbers come from.
+
+A model takes one key a call, `model(images, key=key)`. It is handed down by `random_key` rather
+than through every block's signature: a layer asks for the next key, and the n-th request of a call
+gets fold_in(key, n). Nothing random is kept in the model, so a step is a function of its inputs.
+"""
+
+import contextlib
+import contextvars
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+_source: contextvars.ContextVar[tuple[jax.Array, Iterator[int]] | None] = contextvars.ContextVar(
+    "random key of the running model call", default=None
+)
+
+
+@contextlib.contextmanager
+def random_key(key: jax.Array | None) -> Iterator[None]:
+    """Gives the layers called inside their random numbers; None keeps what is already given."""
+    if key is None:
+        yield
+        return
+    token = _source.set((key, itertools.count()))
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+def next_key() -> jax.Array:
+    """Returns the next key of the running call.
+
+    Raises:
+        ValueError: no key was given to the model.
+    """
+    source = _source.get()
+    if source is None:
+        raise ValueError(
+            "this model draws random numbers in training: call model(images, key=jax.random.key(0)), "
+            "or model.eval() first."
+        )
+    key, counter = source
+    return jax.random.fold_in(key, next(counter))
+
+
+class Dropout(nnx.Module):
+    """torch.nn.Dropout: zeroes elements with probability `rate`, scales the rest by 1 / (1 - rate)."""
+
+    def __init__(self, rate: float):
+        self.rate = _checked_rate(rate)
+        self.deterministic = False
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return x if self.deterministic else _drop(x, self.rate, x.shape)
+
+
+class StochasticDepth(nnx.Module):
+    """torchvision.ops.StochasticDepth in "row" mode: drops a residual branch for whole images.
+
+    Deep Networks with Stochastic Depth, Huang et al. 2016, https://arxiv.org/abs/1603.09382; as in
+    torchvision the kept branches are scaled by 1 / (1 - rate) in training, not by (1 - rate) in eval.
+    """
+
+    def __init__(self, rate: float):
+        self.rate = _checked_rate(rate)
+        self.deterministic = False
+
+    def __call__(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+        return x if self.deterministic else _drop(x, self.rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+
+
+def _drop(x: Array, rate: float, mask_shape: tuple[int, ...]) -> Array:
+    if rate == 0.0:
+        return x
+    if rate == 1.0:
+        return jnp.zeros_like(x)
+    keep = jax.random.bernoulli(next_key(), 1 - rate, mask_shape)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+
+
+def _checked_rate(rate: float) -> float:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a drop rate lies between 0 and 1; got {rate}.")
+    return rate

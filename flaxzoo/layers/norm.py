@@ -1,0 +1,69 @@
+"""Batch normalisation with torch's statistics."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxzoo.errors import UserError
+from flaxzoo.layers.init import ONES, ZEROS
+from flaxzoo.layers.module import param, statistic
+
+
+class BatchNorm(nnx.Module):
+    """torch.nn.BatchNorm2d (and 1d) over all axes but the last.
+
+    Batch Normalization, Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167. As in torch, and
+    unlike flax: `momentum` is the weight of the new value, the batch is normalised with the biased
+    variance while the running variance takes the unbiased one (n / (n - 1)), and the variance is
+    computed in two passes, which keeps its digits where the mean is large.
+
+    Statistics are computed in float32 or better, whatever the input's dtype. With `axis_name`, a
+    mapped axis of jax.pmap, they are those of the batch over all devices; under jit they always are.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
+        self.eps = eps
+        self.momentum = momentum
+        self.use_running_average = False
+        self.axis_name: str | None = None
+        self.scale = param((num_features,), ONES)
+        self.bias = param((num_features,), ZEROS)
+        self.mean = statistic((num_features,), ZEROS)
+        self.var = statistic((num_features,), ONES)
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            mean, var = self._batch_statistics(wide)
+        scale = self.scale[...] * jax.lax.rsqrt(var + self.eps)
+        y = (wide - mean.astype(wide.dtype)) * scale.astype(wide.dtype)
+        return (y + self.bias[...].astype(wide.dtype)).astype(x.dtype)
+
+    def _batch_statistics(
+        self, x: Float[Array, "*batch c"]
+    ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """Returns the mean and biased variance of the batch, and moves the running ones."""
+        axes = tuple(range(x.ndim - 1))
+        count = x.size // x.shape[-1]
+        if self.axis_name is not None:
+            count *= jax.lax.psum(1, self.axis_name)
+        if count < 2:
+            raise UserError(
+                "batch normalisation needs more than one value per channel in training; "
+                f"got an input of shape {x.shape}: use a larger batch or larger images."
+            )
+        mean = self._over_devices(jnp.mean(x, axes))
+        var = self._over_devices(jnp.mean(jnp.square(x - mean), axes))
+        self._move(self.mean, mean)
+        self._move(self.var, var * (count / (count - 1)))
+        return mean, var
+
+    def _over_devices(self, value: Float[Array, " c"]) -> Float[Array, " c"]:
+        return value if self.axis_name is None else jax.lax.pmean(value, self.axis_name)
+
+    def _move(self, running: nnx.BatchStat, new: Float[Array, " c"]) -> None:
+        old = running[...]
+        running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)

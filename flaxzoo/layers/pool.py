@@ -1,0 +1,112 @@
+"""Pooling with torch's padding, rounding and counting, on (n, h, w, c) arrays."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from flaxzoo.layers.dense import Pair, pair
+
+
+def max_pool(
+    x: Float[Array, "n h w c"],
+    size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+) -> Float[Array, "n h_out w_out c"]:
+    """torch.nn.functional.max_pool2d: padded with minus infinity; `stride` is `size` if left out."""
+    window, strides, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
+    lowest = np.asarray(-np.inf, x.dtype)  # NumPy's: a constant that XLA sees as max's identity
+    return lax.reduce_window(x, lowest, lax.max, window, strides, pads)
+
+
+def avg_pool(
+    x: Float[Array, "n h w c"],
+    size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Float[Array, "n h_out w_out c"]:
+    """torch.nn.functional.avg_pool2d: by default the padding counts as zeros in the average.
+
+    What `ceil_mode` adds beyond the padding is never counted.
+    """
+    window, strides, pads, padding = _geometry(x, size, stride, padding, ceil_mode)
+    zero = np.zeros((), x.dtype)
+    total = lax.reduce_window(x, zero, lax.add, window, strides, pads)
+    counts = [
+        _window_counts(x.shape[axis], window[axis], strides[axis], pad, total.shape[axis],
+                       count_include_pad)
+        for axis, pad in zip((1, 2), padding, strict=True)
+    ]  # fmt: skip
+    return total / jnp.asarray(np.outer(*counts)[:, :, None], x.dtype)
+
+
+def global_avg_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """The mean over height and width: AdaptiveAvgPool2d(1) and flatten."""
+    return jnp.mean(x, axis=(1, 2))
+
+
+def adaptive_avg_pool(
+    x: Float[Array, "n h w c"], size: Pair
+) -> Float[Array, "n h_out w_out c"]:
+    """torch.nn.functional.adaptive_avg_pool2d: output cell i averages rows floor(i h / out) up to
+    ceil((i + 1) h / out); cells overlap where `out` does not divide h."""
+    for axis, out in zip((1, 2), pair(size), strict=True):
+        if x.shape[axis] != out:
+            weights = jnp.asarray(_adaptive_weights(x.shape[axis], out), x.dtype)
+            x = jnp.moveaxis(jnp.tensordot(x, weights, axes=(axis, 1)), -1, axis)
+    return x
+
+
+def flatten(x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
+    """Flattens in torch's order, channels first: what follows a convolution in AlexNet and VGG."""
+    return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+
+
+def _geometry(x, size, stride, padding, ceil_mode):
+    """Returns window, strides and pads for reduce_window, and the symmetric padding asked for."""
+    size, stride, padding = pair(size), pair(size if stride is None else stride), pair(padding)
+    for side, pad in zip(size, padding, strict=True):
+        if pad > side // 2:  # torch's own rule: a window of padding alone would have no maximum
+            raise ValueError(f"padding must be at most half the window; got {padding} for {size}.")
+    extra = [
+        _ceil_padding(n, k, s, p) if ceil_mode else 0
+        for n, k, s, p in zip(x.shape[1:3], size, stride, padding, strict=True)
+    ]
+    pads = [(0, 0), *((p, p + e) for p, e in zip(padding, extra, strict=True)), (0, 0)]
+    return (1, *size, 1), (1, *stride, 1), pads, padding
+
+
+def _ceil_padding(length: int, size: int, stride: int, padding: int) -> int:
+    """How much longer the padded input must be so that the last, partial window counts.
+
+    torch drops a last window that would start beyond the input and its left padding.
+    """
+    span = length + 2 * padding - size
+    out = -(-span // stride) + 1
+    if (out - 1) * stride >= length + padding:
+        out -= 1
+    return max(0, (out - 1) * stride - span)
+
+
+def _window_counts(
+    length: int, size: int, stride: int, padding: int, out: int, include_pad: bool
+) -> np.ndarray:
+    """Returns the number of positions that each of the `out` windows divides by, along one axis."""
+    first, last = (-padding, length + padding) if include_pad else (0, length)
+    starts = np.arange(out) * stride - padding
+    return np.minimum(starts + size, last) - np.maximum(starts, first)
+
+
+def _adaptive_weights(length: int, out: int) -> np.ndarray:
+    """Returns the (out, length) matrix that averages each output cell's range."""
+    weights = np.zeros((out, length))
+    for i in range(out):
+        start, stop = i * length // out, math.ceil((i + 1) * length / out)
+        weights[i, start:stop] = 1 / (stop - start)
+    return weights

@@ -1,0 +1,97 @@
+"""What every classifier can do, written once: checks its input, walks its stages, ends in a head."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+
+from flaxzoo.errors import UserError
+from flaxzoo.layers.noise import random_key
+
+
+class Classifier(nnx.Module):
+    """Images to logits. A subclass writes `stages` and `forward_head` and sets its layers.
+
+    Attributes:
+        in_channels: channels of the images it takes.
+        num_classes: length of the logits.
+        min_size: the smallest height and width that it can take.
+        dtype: the type it computes in; parameters keep theirs, statistics are float32 or better.
+    """
+
+    min_size: int = 1
+
+    def __init__(self, in_channels: int, num_classes: int):
+        if in_channels < 1 or num_classes < 1:
+            raise UserError(
+                "a model needs at least one input channel and one class; "
+                f"got in_channels={in_channels}, num_classes={num_classes}."
+            )
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.dtype = jnp.dtype("float32")
+
+    @abstractmethod
+    def stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
+        """Yields (name, feature map) after each stage, shallow to deep.
+
+        A stage is named after the torch module whose output it is.
+        """
+
+    @abstractmethod
+    def forward_head(self, x: Array, pre_logits: bool = False) -> Float[Array, "n features"]:
+        """Returns the logits of the last stage's map, or with `pre_logits` what enters the last layer."""
+
+    def __call__(
+        self, images: ArrayLike, *, key: jax.Array | None = None
+    ) -> Float[Array, "n classes"]:
+        """Returns the logits of `images` (n, h, w, c), floating point and normalised.
+
+        `key` feeds dropout and stochastic depth and is needed only where the model trains with them.
+
+        Raises:
+            UserError: wrong rank, dtype or channels, or images smaller than `min_size`.
+        """
+        with random_key(key):
+            return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: ArrayLike, *, key: jax.Array | None = None) -> Array:
+        """Returns the last stage's feature map, which `forward_head` takes."""
+        *_, last = self.features(images, key=key).values()
+        return last
+
+    def features(self, images: ArrayLike, *, key: jax.Array | None = None) -> dict[str, Array]:
+        """Returns every stage's feature map by name, shallow to deep."""
+        with random_key(key):
+            return dict(self.stages(self._checked(images)))
+
+    def _checked(self, images: ArrayLike) -> Float[Array, "n h w c"]:
+        images = jnp.asarray(images)
+        self.check_shape(images.shape)
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise UserError(
+                f"{type(self).__name__} takes normalised floating-point images; got {images.dtype}: "
+                "divide by 255 and normalise first."
+            )
+        return images.astype(self.dtype)
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises UserError where the model cannot take images of this shape."""
+        name = type(self).__name__
+        if len(shape) != 4:
+            raise UserError(f"{name} takes images of shape (n, h, w, c); got {shape}.")
+        if shape[-1] != self.in_channels:
+            hint = " (channels come last)" if shape[1] == self.in_channels else ""
+            raise UserError(
+                f"{name} was made for {self.in_channels} channels; got images of shape {shape}{hint}: "
+                f"create the model with in_channels={shape[-1]}, or convert the images."
+            )
+        if min(shape[1:3]) < self.min_size:
+            raise UserError(
+                f"{name} takes images of {self.min_size}x{self.min_size} pixels or more; "
+                f"got {shape[1]}x{shape[2]}."
+            )

@@ -1,0 +1,289 @@
+"""Proves that a model is the same function as its PyTorch twin: forward, backward and in training.
+
+Both get the same weights and images; what they return is compared stage by stage. The weights are
+calibrated, so that a mistake shows: every parameter is random, and the running statistics are those
+of a real forward pass. (With near-default weights a wrong BatchNorm eps moved MobileNetV3's logits
+by 2e-5; with calibrated ones by 224.)
+
+This is the only module of flaxzoo that imports torch, and only when it is called.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flaxzoo.convert import load_torch, to_torch_layout, torch_name
+from flaxzoo.errors import UserError
+from flaxzoo.losses import cross_entropy
+from flaxzoo.models import create_model
+from flaxzoo.training.optimizer import sgd
+from flaxzoo.training.state import split_model
+
+if TYPE_CHECKING:
+    import torch
+
+# The largest error allowed, as a fraction of the largest value of the tensor compared. One figure
+# for each dtype and quantity, for all models: a larger gap is a semantic bug.
+TOLERANCES = {
+    "float64": {"forward": 1e-9, "gradient": 1e-7, "training": 1e-9},
+    "float32": {"forward": 1e-4, "gradient": 1e-2, "training": 1e-3},
+}
+TRAINING_RATE = 1e-2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one tensor of the two frameworks is apart, relative to its largest value."""
+
+    kind: str  # "forward", "gradient" or "training"
+    name: str
+    error: float
+    allowed: float
+
+    @property
+    def equal(self) -> bool:
+        return self.error <= self.allowed  # False for NaN
+
+
+@dataclass
+class Report:
+    """What `compare` found; `equal` only if every difference is within tolerance."""
+
+    model: str
+    dtype: str
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        return bool(self.differences) and all(d.equal for d in self.differences)
+
+    @property
+    def failures(self) -> list[Difference]:
+        return [d for d in self.differences if not d.equal]
+
+    def worst(self, kind: str) -> float:
+        """Returns the largest error of a kind, NaN included."""
+        return float(np.max([d.error for d in self.differences if d.kind == kind]))
+
+
+@dataclass
+class Twins:
+    """A torch model and its flaxzoo twin with equal, calibrated weights, and images for both."""
+
+    torch_model: "torch.nn.Module"
+    flax_model: nnx.Module
+    images: np.ndarray  # (n, h, w, c)
+    labels: np.ndarray
+
+    @property
+    def torch_images(self) -> "torch.Tensor":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
+
+
+def compare(
+    name: str,
+    *,
+    dtype: str = "float64",
+    image_size: int | tuple[int, int] = 64,
+    batch_size: int = 2,
+    seed: int = 0,
+    train_steps: int = 3,
+    **options: Any,
+) -> Report:
+    """Compares variant `name` with its twin in torch_ref.
+
+    Args:
+        dtype: "float64" (semantics; needs jax_enable_x64) or "float32" (at `highest` precision).
+        image_size: height and width of the images, or one number for both.
+        train_steps: compare so many SGD steps, too: gradients, parameters, running statistics.
+        **options: passed to both create_model functions.
+    """
+    twins = make_twins(
+        name, dtype=dtype, image_size=image_size, batch_size=batch_size, seed=seed, **options
+    )
+    report = Report(name, dtype)
+    with jax.default_matmul_precision("highest"):
+        report.differences += compare_forward(twins, dtype)
+        if train_steps:
+            report.differences += compare_training(twins, dtype, train_steps)
+    return report
+
+
+def make_twins(
+    name: str,
+    *,
+    dtype: str,
+    image_size: int | tuple[int, int],
+    batch_size: int,
+    seed: int,
+    **options: Any,
+) -> Twins:
+    """Returns both models of `name` with the same calibrated weights, and images to compare them on."""
+    import torch
+
+    import torch_ref
+
+    if batch_size < 2:
+        raise UserError(f"parity needs a batch of at least 2 images; got {batch_size}.")
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    flax_model = create_model(name, dtype=dtype, param_dtype=dtype, abstract=True, **options)
+    torch_model = torch_ref.create_model(name, **options).to(getattr(torch, dtype))
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = (batch_size, height, width, flax_model.in_channels)
+    twins = Twins(
+        torch_model,
+        flax_model,
+        images=rng.normal(size=shape).astype(dtype),
+        labels=rng.integers(flax_model.num_classes, size=batch_size),
+    )
+    calibrate(torch_model, twins.torch_images, rng)
+    load_torch(flax_model, torch_model.state_dict())
+    return twins
+
+
+def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.Generator) -> None:
+    """Randomises what initialisation leaves at 0 or 1 and takes the running statistics of `images`."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim < 2:  # scales, biases, and whatever else starts as a constant
+                shape = tuple(parameter.shape)
+                centre = 1.0 if bool((parameter == 1).all()) else 0.0
+                parameter.copy_(torch.from_numpy(centre + 0.2 * rng.normal(size=shape)))
+        norms = [m for m in model.modules() if hasattr(m, "running_mean")]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0  # the statistics of this batch alone
+        model.train()(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
+    """Compares every stage's features and the logits, in evaluation mode."""
+    model_def, params, batch_stats = split_model(twins.flax_model)
+    names: list[str] = []  # in the model's order: jit returns dicts sorted
+
+    @jax.jit
+    def forward(params, batch_stats, images):
+        model = model_def.bind(params, batch_stats)
+        model.eval()
+        stages = model.features(images)
+        names[:] = [*stages, "logits"]
+        return stages | {"logits": model(images)}
+
+    ours = forward(params, batch_stats, twins.images)
+    theirs = torch_stages(twins.torch_model.eval(), names[:-1], twins.torch_images)
+    differences = []
+    for name in names:
+        got = np.asarray(ours[name])
+        if got.ndim == 4:
+            got = got.transpose(0, 3, 1, 2)
+        differences.append(difference("forward", name, got, theirs[name], dtype))
+    logits = theirs["logits"]
+    if not np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max():
+        raise AssertionError("the logits hardly depend on the image: nothing would be compared.")
+    return differences
+
+
+def torch_stages(
+    model: "torch.nn.Module", names: list[str], images: "torch.Tensor"
+) -> dict[str, np.ndarray]:
+    """Returns the outputs of the named modules of `model`, and its logits."""
+    import torch
+
+    outputs: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Callable:
+        return lambda _module, _inputs, output: outputs.update({name: output.numpy().copy()})
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        with torch.no_grad():
+            logits = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs | {"logits": logits.numpy()}
+
+
+def compare_training(twins: Twins, dtype: str, steps: int) -> list[Difference]:
+    """Compares SGD with momentum and weight decay, in training mode.
+
+    First the gradient of every parameter in the first step, then parameters and running statistics
+    after `steps` steps.
+    """
+    hyper = {"momentum": 0.9, "weight_decay": 1e-2}
+    grads, ours = train(twins, steps, TRAINING_RATE, **hyper)
+    torch_grads, theirs = train_torch(twins, steps, TRAINING_RATE, **hyper)
+    pairs = [("gradient", grads, torch_grads), ("training", ours, theirs)]
+    return [
+        difference(kind, torch_name(name), to_torch_layout(name, np.asarray(value)),
+                   reference[torch_name(name)], dtype)
+        for kind, arrays, reference in pairs
+        for name, value in arrays.items()
+    ]  # fmt: skip
+
+
+def train(
+    twins: Twins, steps: int, learning_rate: float, **hyper: float
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Returns the flaxzoo twin's first gradients, and its arrays after `steps` of SGD."""
+    tx = sgd(lambda _: learning_rate, **hyper)
+    model_def, params, batch_stats = split_model(twins.flax_model)
+
+    @jax.jit
+    def step(params, batch_stats, opt_state, images, labels):
+        def loss(params):
+            model = model_def.bind(params, batch_stats)
+            model.train()
+            return cross_entropy(model(images), labels), model_def.batch_stats_of(model)
+
+        grads, batch_stats = jax.grad(loss, has_aux=True)(params)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return grads, jax.tree.map(jnp.add, params, updates), batch_stats, opt_state
+
+    opt_state, first = tx.init(params), None
+    for _ in range(steps):
+        grads, params, batch_stats, opt_state = step(
+            params, batch_stats, opt_state, twins.images, twins.labels
+        )
+        first = first or grads
+    return first or {}, params | batch_stats
+
+
+def train_torch(
+    twins: Twins, steps: int, learning_rate: float, **hyper: float
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the same of the torch twin, which itself is not moved."""
+    import torch
+
+    model = copy.deepcopy(twins.torch_model).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, **hyper)
+    images, labels = twins.torch_images, torch.from_numpy(twins.labels)
+    first: dict[str, np.ndarray] = {}
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        first = first or {k: p.grad.numpy().copy() for k, p in model.named_parameters()}
+        optimizer.step()
+    return first, {key: value.numpy() for key, value in model.state_dict().items()}
+
+
+def difference(kind: str, name: str, ours: np.ndarray, theirs: np.ndarray, dtype: str) -> Difference:
+    """Returns the largest absolute difference over the largest absolute value of `theirs`."""
+    if ours.shape != theirs.shape:
+        raise AssertionError(f"{kind} {name}: shape {ours.shape}, torch has {theirs.shape}.")
+    scale = np.abs(theirs).max()
+    error = np.abs(ours - theirs).max() / (scale if scale > 0 else 1.0)
+    return Difference(kind, name, float(error), TOLERANCES[dtype][kind])

@@ -1,0 +1,38 @@
+"""Pictures of a run, drawn from its metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Metrics = Sequence[dict[str, Any]]
+
+
+def plot_curves(metrics: Metrics, folder: Path) -> None:
+    """Writes loss.png, accuracy.png and learning_rate.png into `folder`."""
+    _plot(metrics, folder / "loss.png", "loss", {"train": "train_loss", "validation": "val_loss"})
+    _plot(
+        metrics,
+        folder / "accuracy.png",
+        "accuracy",
+        {"train": "train_accuracy", "validation": "val_accuracy"},
+    )
+    _plot(metrics, folder / "learning_rate.png", "learning rate", {"": "learning_rate"})
+
+
+def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:
+    from matplotlib.figure import Figure  # the figure class alone: no window, no global state
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, key in curves.items():
+        points = [(row["epoch"], row[key]) for row in metrics if key in row]
+        if points:
+            marker = "o" if key.startswith("val") else None
+            axes.plot(*zip(*points, strict=True), label=label or None, marker=marker, markersize=3)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(axes.get_lines()) > 1:
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,1 @@
+"""One train step, and the loop that calls it."""

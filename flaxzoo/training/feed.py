@@ -1,0 +1,106 @@
+"""Feeds a data set to the steps: small ones live on the device, large ones stream through the host."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+
+from flaxzoo.config import Config
+from flaxzoo.data import Dataset, Split
+from flaxzoo.data.order import batch_indices, check_batch_size, eval_batches
+from flaxzoo.data.stream import eval_batches_of, resident, train_batches
+from flaxzoo.errors import UserError
+from flaxzoo.training.parallel import Devices
+
+Batches = Iterator[dict[str, np.ndarray]]
+
+
+class Feed:
+    """The batches of one split, as this process's rows of each global batch.
+
+    Attributes:
+        resident: what the steps find on the device: {"image", "label"}, or nothing for a split that
+            streams.
+    """
+
+    def __init__(self, split: Split, config: Config, devices: Devices):
+        self.split = split
+        self.config = config
+        arrays = resident(split, config.data.image_size)
+        self.resident = (
+            {} if arrays is None else devices.replicate({"image": arrays[0], "label": arrays[1]})
+        )
+        n, k = jax.process_count(), jax.process_index()
+        self._rows = slice(config.batch_size // n * k, config.batch_size // n * (k + 1))
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training drops the incomplete last batch of an epoch."""
+        return check_batch_size(len(self.split), self.config.batch_size)
+
+    @contextmanager
+    def train(self, start_step: int, num_steps: int) -> Iterator[Batches]:
+        """Yields the training batches of steps start_step to start_step + num_steps."""
+        config = self.config
+        if self.resident:
+            steps = range(start_step, start_step + num_steps)
+            order = (
+                batch_indices(config.seed, step, len(self.split), config.batch_size)
+                for step in steps
+            )
+            yield ({"index": indices[self._rows]} for indices in order)
+            return
+        with train_batches(
+            self.split,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            start_step=start_step,
+            num_steps=num_steps,
+            crop=config.data.crop,
+            **self._stream_options(),
+        ) as batches:
+            yield batches
+
+    @contextmanager
+    def evaluate(self) -> Iterator[Batches]:
+        """Yields batches that cover the split once, with a mask that is False on padding."""
+        size = self.config.batch_size
+        if self.resident:
+            batches = eval_batches(len(self.split), size)
+            yield ({"index": i[self._rows], "mask": m[self._rows]} for i, m in batches)
+            return
+        with eval_batches_of(self.split, batch_size=size, **self._stream_options()) as batches:
+            yield batches
+
+    def _stream_options(self) -> dict:
+        data = self.config.data
+        return {
+            "image_size": data.image_size,
+            "resize": data.resize or math.floor(data.image_size / 0.875),
+            "workers": data.workers,
+            "on_error": data.on_error,
+            "process_index": jax.process_index(),
+            "process_count": jax.process_count(),
+        }
+
+
+def check_dataset(dataset: Dataset, config: Config) -> None:
+    """Refuses a configuration that the data contradicts, before anything is compiled."""
+    wanted = config.model.num_classes
+    if wanted and wanted != dataset.num_classes:
+        raise UserError(
+            f"config.model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} "
+            "classes: leave it at 0 to take the number from the data."
+        )
+    for field in ("mean", "std"):
+        values = getattr(config.data, field)
+        if len(values) not in (1, dataset.channels):
+            raise UserError(
+                f"config.data.{field} must have 1 number or one for each of the "
+                f"{dataset.channels} channels of {dataset.name}; got {values}."
+            )

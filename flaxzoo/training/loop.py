@@ -1,0 +1,258 @@
+"""The training loop."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flaxzoo import data, report
+from flaxzoo.checkpoint import Checkpoints
+from flaxzoo.config import Config, check
+from flaxzoo.errors import UserError
+from flaxzoo.evaluate import evaluate
+from flaxzoo.models import create_model
+from flaxzoo.training.feed import Feed, check_dataset
+from flaxzoo.training.optimizer import make_optimizer
+from flaxzoo.training.parallel import Devices, all_devices
+from flaxzoo.training.progress import ProgressLine
+from flaxzoo.training.run import Run
+from flaxzoo.training.schedule import Clock, make_schedule
+from flaxzoo.training.state import TrainState, split_model
+from flaxzoo.training.step import make_eval_step, make_train_step
+
+PLOT_INTERVAL = 60.0  # seconds: a plot takes about one, so not after every short epoch
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that is fixed during a run."""
+
+    config: Config
+    devices: Devices
+    feeds: dict[str, Feed]  # "train", and "validation" and "test" where there are such
+    clock: Clock
+    learning_rate: Callable[[Any], Any]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+    initial_state: TrainState
+
+
+def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Trains as `config` says, or goes on where the run in `workdir` stopped.
+
+    A run that was killed and started again ends with the same parameters, to the bit, as one that
+    was not: everything random comes from (seed, step), and the order of images from (seed, epoch).
+
+    Returns:
+        What summary.json holds.
+
+    Raises:
+        UserError: anything the user can mend; nothing was trained or lost then.
+        FloatingPointError: the loss is not a number any more.
+    """
+    started = time.monotonic()
+    check(config)
+    trainer = build(config)
+    run = Run(workdir, config)
+    checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
+    try:
+        state = trainer.initial_state
+        step = checkpoints.latest_step()
+        if step is not None:
+            state = checkpoints.restore(state)
+            run.resume_metrics(step)
+        with ProgressLine(
+            trainer.clock.total_steps, trainer.clock.steps_per_epoch, step or 0, quiet
+        ) as progress:
+            if step is not None:
+                progress.say(f"going on from step {step} in {run.workdir}")
+            else:
+                progress.say(_description(trainer, run))
+            state, timing = _fit(trainer, state, run, checkpoints, progress, started)
+            return _finish(trainer, state, run, progress, timing)
+    finally:
+        checkpoints.close()
+
+
+def build(config: Config) -> Trainer:
+    """Loads the data, creates the model and prepares the steps; nothing is compiled yet."""
+    dataset = data.load(
+        config.data.source,
+        data_dir=config.data.data_dir or None,
+        validation=config.data.validation,
+        seed=config.seed,
+        on_error=config.data.on_error,
+    )
+    check_dataset(dataset, config)
+    devices = all_devices(config.parallel)
+    devices.check_batch(config.batch_size)
+    splits = {
+        "train": dataset.train, "validation": dataset.validation, "test": dataset.test
+    }  # fmt: skip
+    feeds = {k: Feed(s, config, devices) for k, s in splits.items() if s is not None}
+    clock = Clock(feeds["train"].steps_per_epoch, config.batch_size)
+    clock = Clock(clock.steps_per_epoch, clock.batch_size, clock.steps(config.duration))
+    learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
+    model = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        in_channels=dataset.channels,
+        seed=config.seed,
+        dtype=_compute_dtype(config.dtype),
+        pretrained=config.model.pretrained or None,
+        **({"stem": config.model.stem} if config.model.stem else {}),
+    )
+    size = config.data.image_size
+    model.check_shape((config.batch_size, size, size, dataset.channels))
+    model_def, params, batch_stats = split_model(model)
+    optimizer = make_optimizer(config.optimizer, learning_rate)
+    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    step = make_train_step(model_def, optimizer, config, devices.axis_name)
+    return Trainer(
+        config=config,
+        devices=devices,
+        feeds=feeds,
+        clock=clock,
+        learning_rate=learning_rate,
+        train_step=devices.compile_train(step),
+        eval_step=devices.compile_eval(make_eval_step(model_def, config)),
+        initial_state=devices.replicate(state),
+    )
+
+
+def _fit(
+    trainer: Trainer,
+    state: TrainState,
+    run: Run,
+    checkpoints: Checkpoints,
+    progress: ProgressLine,
+    started: float,
+) -> tuple[TrainState, dict[str, float]]:
+    """Trains from `state` to the last step; returns the last state and the time it took."""
+    config, devices, clock = trainer.config, trainer.devices, trainer.clock
+    total, feed = clock.total_steps, trainer.feeds["train"]
+    log_every, eval_every, save_every = (
+        max(1, clock.steps(d)) for d in (config.log_every, config.eval_every, config.checkpoint.every)
+    )
+    timing: dict[str, float] = {}
+    pending: list[Any] = []  # metrics still on the device: reading them would wait for it
+    plotted, begun, busy = time.monotonic(), time.monotonic(), 0.0
+    start = int(state.step)
+    with feed.train(start, total - start) as batches:
+        for step, batch in enumerate(batches, start + 1):
+            inputs = devices.train_inputs(batch)
+            with jax.transfer_guard("disallow" if config.parallel == "jit" else "allow"):
+                state, metrics = trainer.train_step(state, inputs, feed.resident)
+            pending.append(metrics)
+            if not timing:
+                jax.block_until_ready(metrics)
+                timing["seconds_to_first_step"] = time.monotonic() - started
+                begun = time.monotonic()
+
+            evaluate_now = step % eval_every == 0 or step == total
+            save_now = step % save_every == 0 or step == total
+            if step % log_every == 0 or evaluate_now or save_now:
+                values = _read(pending, step, checkpoints)
+                busy += time.monotonic() - begun
+                row = {
+                    "step": step,
+                    "epoch": step / clock.steps_per_epoch,
+                    **values,
+                    "learning_rate": float(trainer.learning_rate(step - 1)),
+                    "images_per_second": len(pending) * config.batch_size
+                    / max(time.monotonic() - begun, 1e-9),
+                }  # fmt: skip
+                pending.clear()
+                if evaluate_now and "validation" in trainer.feeds:
+                    result = evaluate(trainer.eval_step, state, trainer.feeds["validation"], devices)
+                    row |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
+                    progress.say(
+                        f"epoch {row['epoch']:.1f}  loss {row['train_loss']:.3f}  "
+                        f"validation loss {result['loss']:.3f}  accuracy {result['accuracy']:.2%}"
+                    )
+                run.log(**row)
+                progress.show(step, row)
+                if save_now:
+                    checkpoints.save(step, state, row.get("val_accuracy"))
+                if time.monotonic() - plotted > PLOT_INTERVAL:
+                    report.plot_curves(run.metrics, run.plots)
+                    plotted = time.monotonic()
+                begun = time.monotonic()
+    timing["seconds"] = time.monotonic() - started
+    if busy:
+        timing["train_images_per_second"] = (total - start) * config.batch_size / busy
+    return state, timing
+
+
+def _read(pending: list[Any], step: int, checkpoints: Checkpoints) -> dict[str, float]:
+    """Returns the mean metrics of the latest steps, of which `step` is the last.
+
+    Raises:
+        FloatingPointError: a loss is infinite or not a number.
+    """
+    rows = jax.device_get(pending)
+    for i, row in enumerate(rows):
+        if not math.isfinite(row["loss"]):
+            bad, saved = step - len(rows) + i + 1, checkpoints.latest_step()
+            where = f"step {saved} in {checkpoints.directory}" if saved else "none"
+            raise FloatingPointError(
+                f"the loss became {row['loss']} at step {bad}; the last good checkpoint: {where}. "
+                "A lower learning rate or a warm-up usually helps."
+            )
+    return {f"train_{k}": float(sum(row[k] for row in rows) / len(rows)) for k in rows[0]}
+
+
+def _finish(
+    trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, timing: dict[str, float]
+) -> dict[str, Any]:
+    """Evaluates the last state on the test split, writes plots and summary.json."""
+    scored = [row for row in run.metrics if "val_accuracy" in row]
+    best = max(scored, key=lambda row: row["val_accuracy"], default=None)
+    summary: dict[str, Any] = {
+        "model": trainer.config.model.name,
+        "parameters": sum(p.size for p in state.params.values()),
+        "steps": int(state.step),
+        "final": run.metrics[-1] if run.metrics else None,
+        "best_validation": best and {k: best[k] for k in ("step", "epoch", "val_accuracy")},
+    }
+    if "test" in trainer.feeds:
+        summary["test"] = evaluate(
+            trainer.eval_step, state, trainer.feeds["test"], trainer.devices
+        )
+    summary |= timing | {"devices": [d.device_kind for d in jax.devices()], "versions": _versions()}
+    report.plot_curves(run.metrics, run.plots)
+    run.write_json("summary.json", summary)
+    if "test" in summary:
+        progress.say(
+            f"test accuracy {summary['test']['accuracy']:.2%} on {summary['test']['count']} images"
+        )
+    progress.say(f"wrote {run.workdir}")
+    return summary
+
+
+def _description(trainer: Trainer, run: Run) -> str:
+    state, config = trainer.initial_state, trainer.config
+    sizes = ", ".join(f"{len(feed):,} {name}" for name, feed in trainer.feeds.items())
+    parameters = sum(p.size for p in state.params.values()) / 1e6
+    return (
+        f"{config.model.name} ({parameters:.2f} M parameters) on {config.data.source} ({sizes} images)"
+        f", {trainer.devices.count} x {jax.devices()[0].device_kind}, {run.workdir}"
+    )
+
+
+def _compute_dtype(dtype: str) -> str:
+    if dtype != "auto":
+        return dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def _versions() -> dict[str, str]:
+    packages = {p: version(p) for p in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")}
+    return {"python": sys.version.split()[0], **packages}

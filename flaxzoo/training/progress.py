@@ -1,0 +1,56 @@
+"""What a run shows while it goes: one live line on a terminal, plain lines anywhere else."""
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
+
+
+class ProgressLine:
+    """Shows step, loss, accuracy, learning rate, images/s and the time that is left."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: int, start_step: int, quiet: bool = False):
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._live.add_task(
+            "compiling", total=total_steps, completed=start_step, text=""
+        )
+        self._printed = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        self.console.print(text, markup=False)
+
+    def show(self, step: int, row: dict[str, float]) -> None:
+        """Shows the state after `step` updates; `row` holds what metrics.jsonl got."""
+        text = (
+            f"loss {row['train_loss']:.3f}  acc {row['train_accuracy']:6.2%}  "
+            f"lr {row['learning_rate']:.4f}  {row['images_per_second']:,.0f} images/s"
+        )
+        epoch = f"epoch {row['epoch']:.1f}/{self.total_steps / self.steps_per_epoch:.0f}"
+        self._live.update(self._task, completed=step, description=epoch, text=text)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._printed >= PLAIN_INTERVAL:
+            self._printed = now
+            self.say(f"{epoch}  step {step}/{self.total_steps}  {text}")

@@ -1,0 +1,97 @@
+"""Learning-rate schedules, stepped per update, and durations in any unit."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flaxzoo.config import ScheduleConfig
+from flaxzoo.errors import UserError, unknown
+
+_UNITS = ("steps", "epochs", "examples", "%")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Converts durations into steps for one data set and batch size.
+
+    `total_steps` is what percentages are taken of; while it is None they are refused.
+    """
+
+    steps_per_epoch: int
+    batch_size: int
+    total_steps: int | None = None
+
+    def steps(self, duration: str) -> int:
+        """Returns the number of steps in "500 steps", "2.5 epochs", "50000 examples" or "5%".
+
+        Raises:
+            UserError: no number, no unit, a negative number, or a percentage of nothing.
+        """
+        match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([a-z]+|%)\s*", duration)
+        unit = match[2] if match else ""
+        unit = next((u for u in _UNITS if unit and unit in (u, u.removesuffix("s"))), None)
+        if match is None or unit is None:
+            raise UserError(
+                f"a duration is a number and a unit, like '30 epochs', '500 steps', '50000 examples' "
+                f"or '5%'; got {duration!r}."
+            )
+        number = float(match[1])
+        if unit == "%" and self.total_steps is None:
+            raise UserError(f"the whole run cannot last a percentage of itself; got {duration!r}.")
+        scale = {
+            "steps": 1.0,
+            "epochs": float(self.steps_per_epoch),
+            "examples": 1 / self.batch_size,
+            "%": (self.total_steps or 0) / 100,
+        }[unit]
+        return round(number * scale)
+
+
+def make_schedule(
+    config: ScheduleConfig, peak: float, clock: Clock
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns the learning rate as a function of the number of steps already taken.
+
+    After `warmup`, in which it rises linearly from zero, the rate starts at `peak` and is:
+        constant: peak throughout;
+        cosine: torch's CosineAnnealingLR to zero over the rest of the run (Loshchilov and Hutter
+            2016, https://arxiv.org/abs/1608.03983);
+        multistep: torch's MultiStepLR, times `gamma` at each of `milestones`, counted from step 0.
+    """
+    total = clock.total_steps or 0
+    warmup = clock.steps(config.warmup)
+    if warmup > total:
+        raise UserError(f"warm-up of {warmup} steps is longer than the run of {total} steps.")
+    if config.name == "multistep":
+        if not config.milestones:
+            raise UserError("a multistep schedule needs milestones, like ('150 epochs',); got none.")
+        milestones = [clock.steps(m) for m in config.milestones]
+        main = _multistep(peak, milestones, config.gamma)
+    elif config.name == "cosine":
+        main = _cosine(peak, warmup, total)
+    elif config.name == "constant":
+        main = optax.constant_schedule(peak)
+    else:
+        raise unknown("schedule", config.name, ("constant", "cosine", "multistep"))
+    if not warmup:
+        return main
+    return lambda step: jnp.where(step < warmup, peak * step / warmup, main(step))
+
+
+def _cosine(peak: float, start: int, total: int) -> Callable[[jax.Array], jax.Array]:
+    length = max(1, total - start)
+    return lambda step: peak * (1 + jnp.cos(math.pi * (step - start) / length)) / 2
+
+
+def _multistep(
+    peak: float, milestones: list[int], gamma: float
+) -> Callable[[jax.Array], jax.Array]:
+    if milestones != sorted(milestones):
+        raise UserError(f"milestones must not go back; in steps they are {milestones}.")
+    rates = jnp.asarray([peak * gamma**i for i in range(len(milestones) + 1)])
+    return lambda step: rates[jnp.searchsorted(jnp.asarray(milestones), step, side="right")]

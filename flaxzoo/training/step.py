@@ -1,0 +1,104 @@
+"""The train step and the evaluation step: pure functions of state and batch.
+
+Both take `inputs`, what crosses to the device each step, and `resident`, what lies there for the
+whole run. For a small data set that is all its images, and a batch is an array of their indices.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from flaxzoo.augment import augment, normalize
+from flaxzoo.config import Config
+from flaxzoo.layers import BatchNorm
+from flaxzoo.losses import cross_entropy_per_image
+from flaxzoo.training.state import Arrays, ModelDef, TrainState
+
+Batch = dict[str, Array]
+Metrics = dict[str, Array]
+
+
+def make_train_step(
+    model_def: ModelDef,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch, Batch], tuple[TrainState, Metrics]]:
+    """Returns step(state, inputs, resident) -> (new state, metrics of this batch).
+
+    Args:
+        axis_name: the mapped axis where the step runs under jax.pmap. Under jax.jit there is none:
+            the batch is one array over all devices.
+    """
+
+    def loss_fn(params: Arrays, batch_stats: Arrays, images: Array, labels: Array, key: Array):
+        model = model_def.bind(params, batch_stats)
+        model.train()
+        if axis_name is not None:
+            model.set_attributes(BatchNorm, axis_name=axis_name, raise_if_not_found=False)
+        logits = model(images, key=key)
+        losses = cross_entropy_per_image(logits, labels, config.label_smoothing)
+        return jnp.mean(losses), (logits, model_def.batch_stats_of(model))
+
+    def step(state: TrainState, inputs: Batch, resident: Batch) -> tuple[TrainState, Metrics]:
+        images, labels = fetch(inputs, resident)
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        augment_key, model_key = jax.random.split(key)
+        position = jnp.arange(len(labels))  # in the batch of all devices
+        if axis_name is not None:
+            position += jax.lax.axis_index(axis_name) * len(labels)
+            model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
+        image_keys = jax.vmap(lambda i: jax.random.fold_in(augment_key, i))(position)
+        images = augment(images, image_keys, config.augment)
+        images = normalize(images, config.data.mean, config.data.std)
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, images, labels, model_key
+        )
+        correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
+        metrics = {"loss": loss, "accuracy": correct}
+        if axis_name is not None:
+            grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return step
+
+
+def make_eval_step(
+    model_def: ModelDef, config: Config
+) -> Callable[[Arrays, Arrays, Batch, Batch], Metrics]:
+    """Returns eval_step(params, batch_stats, inputs, resident) -> sums of loss and correct answers.
+
+    `inputs["mask"]` is False for the padding of the last batch, which counts for nothing.
+    """
+
+    def eval_step(
+        params: Arrays, batch_stats: Arrays, inputs: Batch, resident: Batch
+    ) -> Metrics:
+        images, labels = fetch(inputs, resident)
+        model = model_def.bind(params, batch_stats)
+        model.eval()
+        logits = model(normalize(images, config.data.mean, config.data.std))
+        mask = inputs["mask"]
+        losses = cross_entropy_per_image(logits, labels)
+        correct = jnp.argmax(logits, -1) == labels
+        return {
+            "loss": jnp.sum(jnp.where(mask, losses, 0)),
+            "correct": jnp.sum(correct & mask),
+            "count": jnp.sum(mask),
+        }
+
+    return eval_step
+
+
+def fetch(inputs: Batch, resident: Batch) -> tuple[Array, Any]:
+    """Returns the images and labels of a batch, from the device's own copy where there is one."""
+    if "index" in inputs:
+        return resident["image"][inputs["index"]], resident["label"][inputs["index"]]
+    return inputs["image"], inputs["label"]
