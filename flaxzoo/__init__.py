@@ -3,7 +3,6 @@
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError
 from flaxzoo.models import create_model, list_models
+from flaxzoo.version import __version__
 
-__version__ = "0.1.0"
-
-__all__ = ["UserError", "create_model", "list_models", "load_torch", "to_torch"]
+__all__ = ["UserError", "__version__", "create_model", "list_models", "load_torch", "to_torch"]

@@ -44,7 +44,7 @@ def random_shift(images: Images, keys: Keys, pixels: int) -> Images:
 def normalize(
     images: Images, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, "n h w c"]:
-    """Returns (images / 255 - mean) / std in float32; mean and std have one number or one a channel."""
+    """Returns (images / 255 - mean) / std in float32; one mean and std, or one a channel."""
     scaled = images.astype(jnp.float32) / 255
     return (scaled - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 

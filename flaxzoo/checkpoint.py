@@ -28,7 +28,9 @@ class Checkpoints:
 
         policies = ocp.training.preservation_policies
         best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda metrics: metrics[METRIC],
+            n=1,
+            keep_checkpoints_without_metrics=False,
         )
         with _told(directory, "write"):
             self._checkpointer = ocp.training.Checkpointer(
@@ -46,7 +48,7 @@ class Checkpoints:
         return None if latest is None else latest.step
 
     def save(self, step: int, state: Any, accuracy: float | None) -> None:
-        """Starts to save; returns once the arrays were copied, and only after the previous save ended.
+        """Starts to save; returns once the arrays are copied and the previous save has ended.
 
         Raises:
             UserError: this or the previous save could not be written.

@@ -1,5 +1,6 @@
-"""What every command shares: reading a config file, preparing JAX, and telling slips in one line."""
+"""What every command shares: reading configs, preparing JAX, telling slips in one line."""
 
+import itertools
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ Arguments = Sequence[str]
 
 
 def run_command(command: Callable[[], None]) -> int:
-    """Runs `command`; returns the exit code: 0, 2 for what the user can mend, 1 for a failed run."""
+    """Runs `command`; returns 0, 2 for what the user can mend, or 1 for a run that failed."""
     try:
         command()
     except UserError as error:
@@ -74,7 +75,7 @@ def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
 def _config_path(argv: Arguments) -> Path:
     """Returns the file that --config names, which must exist."""
     given = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
-    following = [b for a, b in zip(argv, argv[1:], strict=False) if a in ("--config", "-config")]
+    following = [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
     if not given + following:
         raise UserError(
             f"no config: use --config=FILE, one of {', '.join(_config_files()) or 'configs/*.py'}."
@@ -100,8 +101,12 @@ def _check_config_keys(argv: Arguments) -> None:
             fields = [name for name in known if name.startswith(f"{key}.")]
             raise UserError(f"config.{key} is a group; set one of {', '.join(fields)}.")
         if key and key not in known:
-            raise unknown("config key", key, known) if not nearest_fields(key) else UserError(
-                f"unknown config key {key!r}; did you mean {' or '.join(nearest_fields(key))}?"
+            raise (
+                unknown("config key", key, known)
+                if not nearest_fields(key)
+                else UserError(
+                    f"unknown config key {key!r}; did you mean {' or '.join(nearest_fields(key))}?"
+                )
             )
 
 

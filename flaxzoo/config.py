@@ -16,6 +16,8 @@ from flaxzoo.errors import UserError
 
 @dataclass(slots=True, kw_only=True)
 class DataConfig:
+    """What is read, and what the host does to it before the device gets it as uint8."""
+
     source: str = "digits"  # digits, cifar10, ..., folder=PATH, npz=PATH, tfds=NAME (flaxzoo.data)
     image_size: int = 32  # height and width that the model sees, in pixels
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
@@ -30,12 +32,16 @@ class DataConfig:
 
 @dataclass(slots=True, kw_only=True)
 class AugmentConfig:
+    """What the device does to training images, inside the step."""
+
     flip: bool = False  # mirror half of the images
     shift: int = 0  # pad by so many pixels and crop back at random (He et al. 2015, section 4.2)
 
 
 @dataclass(slots=True, kw_only=True)
 class ModelConfig:
+    """The arguments of flaxzoo.create_model."""
+
     name: str = "resnet18"
     stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
     num_classes: int = 0  # 0 takes it from the data
@@ -44,6 +50,8 @@ class ModelConfig:
 
 @dataclass(slots=True, kw_only=True)
 class OptimizerConfig:
+    """One of flaxzoo.training.optimizer.OPTIMIZERS, in torch's terms."""
+
     name: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -53,6 +61,8 @@ class OptimizerConfig:
 
 @dataclass(slots=True, kw_only=True)
 class ScheduleConfig:
+    """The learning rate over the run: see flaxzoo.training.schedule.make_schedule."""
+
     name: str = "cosine"  # constant, cosine or multistep
     warmup: str = "0 steps"
     milestones: tuple[str, ...] = ()
@@ -61,6 +71,8 @@ class ScheduleConfig:
 
 @dataclass(slots=True, kw_only=True)
 class CheckpointConfig:
+    """How often checkpoints are written, and how many stay."""
+
     every: str = "1 epochs"
     keep: int = 2  # the latest so many, besides the best by validation accuracy
 
@@ -112,7 +124,11 @@ def check(config: Any) -> None:
         ("augment.shift", config.augment.shift >= 0, "0 or more"),
         ("model.num_classes", config.model.num_classes >= 0, "0 or more"),
         ("optimizer.learning_rate", config.optimizer.learning_rate >= 0, "0 or more"),
-        ("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "from 0 up to, not including, 1"),
+        (
+            "optimizer.momentum",
+            0 <= config.optimizer.momentum < 1,
+            "from 0 up to, not including, 1",
+        ),
         ("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "0 or more"),
         ("checkpoint.keep", config.checkpoint.keep >= 1, "at least 1"),
     ]
@@ -140,7 +156,7 @@ def _check_types(config: Any, prefix: str) -> None:
 
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
-    """Returns `value` if it is of the type, an int as a float and a list as a tuple where so asked."""
+    """Returns `value` if it is of the type; an int may stand for a float, a list for a tuple."""
     if typing.get_origin(hint) is tuple and isinstance(value, tuple | list):
         return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
                      for i, v in enumerate(value))  # fmt: skip

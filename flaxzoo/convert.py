@@ -7,8 +7,9 @@ its path with the last part renamed, and its torch value is a transpose:
     fc.kernel (in, out)                    <->  fc.weight (out, in)
     bn1.scale, bn1.mean, bn1.var           <->  bn1.weight, bn1.running_mean, bn1.running_var
 
-Everything else keeps its name and its shape. `num_batches_tracked` is dropped on the way in and made
-on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped silently.
+Everything else keeps its name and its shape. `num_batches_tracked` is dropped on the way in and
+made on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped
+silently.
 """
 
 from collections.abc import Mapping
@@ -54,8 +55,8 @@ def _is_kernel(name: str) -> bool:
 def to_torch(model: nnx.Module) -> dict[str, Any]:
     """Returns the state_dict of the torch twin of `model`: torch's names, NumPy arrays.
 
-    torch takes it after `torch.from_numpy` on each value, with `load_state_dict(strict=True)`. Of an
-    abstract model the values are jax.ShapeDtypeStruct in torch's shapes.
+    torch takes it after `torch.from_numpy` on each value, with `load_state_dict(strict=True)`. Of
+    an abstract model the values are jax.ShapeDtypeStruct in torch's shapes.
     """
     state_dict = {}
     for name, variable in named_variables(model).items():
@@ -85,8 +86,8 @@ def load_torch(
             torch.save, or `.safetensors`. No torch is needed to read either.
 
     Raises:
-        UserError: a missing or unexpected key or a wrong shape; all of them are named at once and the
-            model is left as it was. Also a file that is not what it should be.
+        UserError: a missing or unexpected key or a wrong shape; all of them are named at once and
+            the model is left as it was. Also a file that is not what it should be.
     """
     if isinstance(source, str | Path):
         source_name, source = str(source), read_state_dict(source)
@@ -98,7 +99,9 @@ def load_torch(
         name = names[key]
         values[name] = from_torch_layout(name, _as_numpy(given[key]))
         if values[name].shape != variables[name].shape:
-            misfits.append(f"{key} is {tuple(given[key].shape)}, not {_torch_shape(variables, name)}")
+            misfits.append(
+                f"{key} is {tuple(given[key].shape)}, not {_torch_shape(variables, name)}"
+            )
     problems = [
         _listed("missing", sorted(names.keys() - given.keys())),
         _listed("unexpected", sorted(given.keys() - names.keys())),

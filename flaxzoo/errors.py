@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A slip in a name, value, file or flag. The command line prints it as one line and exits with 2.
+    """A slip in a name, value, file or flag: the command line prints it and exits with 2.
 
     Its message is a sentence or two: what was got, what was expected, what exists.
     """

@@ -23,7 +23,7 @@ def evaluate(
         for batch in batches:
             inputs = devices.split(batch)
             sums.append(eval_step(state.params, state.batch_stats, inputs, feed.resident))
-    totals = {key: 0.0 for key in ("loss", "correct", "count")}
+    totals = dict.fromkeys(("loss", "correct", "count"), 0.0)
     for batch_sums in jax.device_get(sums):
         for key in totals:
             totals[key] += float(batch_sums[key])

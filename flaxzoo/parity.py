@@ -126,7 +126,7 @@ def make_twins(
     seed: int,
     **options: Any,
 ) -> Twins:
-    """Returns both models of `name` with the same calibrated weights, and images to compare them on."""
+    """Returns both models of `name` with equal calibrated weights, and images for them."""
     import torch
 
     import torch_ref
@@ -151,7 +151,7 @@ def make_twins(
 
 
 def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.Generator) -> None:
-    """Randomises what initialisation leaves at 0 or 1 and takes the running statistics of `images`."""
+    """Randomises what starts at 0 or 1, and takes the running statistics of `images`."""
     import torch
 
     with torch.no_grad():
@@ -280,7 +280,9 @@ def train_torch(
     return first, {key: value.numpy() for key, value in model.state_dict().items()}
 
 
-def difference(kind: str, name: str, ours: np.ndarray, theirs: np.ndarray, dtype: str) -> Difference:
+def difference(
+    kind: str, name: str, ours: np.ndarray, theirs: np.ndarray, dtype: str
+) -> Difference:
     """Returns the largest absolute difference over the largest absolute value of `theirs`."""
     if ours.shape != theirs.shape:
         raise AssertionError(f"{kind} {name}: shape {ours.shape}, torch has {theirs.shape}.")

@@ -1,7 +1,8 @@
-"""Reads files of weights into dicts of NumPy arrays, without torch and without running any code in them.
+"""Reads files of weights into NumPy arrays, without torch and without running their code.
 
-A `.pth` file is a zip of one pickle and the raw bytes of each storage. A pickle can name any function
-to call; this reader knows the handful of names that rebuild tensors and refuses every other.
+A `.pth` file is a zip of one pickle and the raw bytes of each storage. A pickle can name any
+function to call; this reader knows the handful of names that rebuild tensors and refuses every
+other.
 """
 
 import collections
@@ -34,8 +35,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the tensors in a `.pth`/`.pt` (torch >= 1.6) or `.safetensors` file, by name.
 
     Raises:
-        UserError: the file is not there, cannot be read, is of another kind, or holds something else
-            than a flat dict of tensors.
+        UserError: the file is not there, cannot be read, is of another kind, or holds something
+            else than a flat dict of tensors.
     """
     path = Path(path)
     try:
@@ -81,7 +82,9 @@ def _read_torch_zip(path: Path) -> Any:
             raise UserError(f"{path} is a zip file, but not one that torch.save wrote.")
         root = pickles[0].removesuffix("data.pkl")
         with archive.open(pickles[0]) as file:
-            return _TensorUnpickler(file, lambda key: archive.read(f"{root}data/{key}"), path).load()
+            return _TensorUnpickler(
+                file, lambda key: archive.read(f"{root}data/{key}"), path
+            ).load()
 
 
 class _TensorUnpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""PyTorch twins of flaxzoo/models/resnet.py: same names, same numbers. References are given there."""
+"""PyTorch twins of flaxzoo/models/resnet.py, which gives the references."""
 
 from functools import partial
 
@@ -12,9 +12,7 @@ _conv = partial(nn.Conv2d, bias=False)
 def _projection(in_features, out_features, stride):
     if stride == 1 and in_features == out_features:
         return None
-    return nn.Sequential(
-        _conv(in_features, out_features, 1, stride), nn.BatchNorm2d(out_features)
-    )
+    return nn.Sequential(_conv(in_features, out_features, 1, stride), nn.BatchNorm2d(out_features))
 
 
 class BasicBlock(nn.Module):

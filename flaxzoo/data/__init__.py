@@ -23,7 +23,7 @@ def load(
     spec: str,
     *,
     data_dir: str | os.PathLike | None = None,
-    validation: float = 0.1,
+    validation: float | int = 0.1,
     seed: int = 0,
     download: bool = True,
     on_error: str = "raise",

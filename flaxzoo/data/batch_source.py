@@ -62,6 +62,9 @@ class BatchSource:
         resize: int,
         on_error: str,
     ):
+        if steps < 0 or (isinstance(plan, TrainPlan) and plan.start_step < 0):
+            start = plan.start_step if isinstance(plan, TrainPlan) else 0
+            raise UserError(f"steps {start} to {start + steps - 1} are no range of steps from 0")
         check_choice("on_error", on_error, ("raise", "skip"))
         if image_size < 1 or resize < image_size:
             raise UserError(f"cannot cut {image_size} pixels from images resized to {resize}")

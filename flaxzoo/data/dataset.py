@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
@@ -34,7 +34,7 @@ class Split(Protocol):
         """Returns what a message calls image i."""
         ...
 
-    def subset(self, indices: Indices) -> Self:
+    def subset(self, indices: Indices) -> "Split":
         """Returns the split of these images, in this order."""
         ...
 

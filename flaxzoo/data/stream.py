@@ -13,7 +13,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -65,9 +65,8 @@ def train_batches(
     check_choice("crop", crop, CROPS)
     plan = TrainPlan(seed, start_step, len(split), batch_size)
     rows = _local_rows(batch_size, process_index, process_count)
-    source = BatchSource(
-        split, plan, rows, num_steps, image_size, crop, resized, on_error
-    )
+    resized = image_size if resize is None else resize
+    source = BatchSource(split, plan, rows, num_steps, image_size, crop, resized, on_error)
     return _stream(source, workers)
 
 
@@ -99,6 +98,7 @@ def eval_batches_of(
     plan = EvalPlan(len(split), batch_size)
     rows = _local_rows(batch_size, process_index, process_count)
     crop, steps = "resize" if resize is None else "center", math.ceil(len(split) / batch_size)
+    resized = image_size if resize is None else resize
     source = BatchSource(split, plan, rows, steps, image_size, crop, resized, on_error)
     return _stream(source, workers)
 
@@ -162,7 +162,7 @@ class Batches(Iterator[Batch]):
             self._source.close()
             self._iterator = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Batches":
         return self
 
     def __exit__(self, *_: object) -> None:

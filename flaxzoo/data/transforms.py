@@ -16,6 +16,7 @@ from PIL import Image
 from flaxzoo.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w c"]
+Square = UInt8[np.ndarray, "{size} {size} c"]
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -103,14 +104,14 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def resize(image: Pixels, size: int) -> Pixels:
+def resize(image: Pixels, size: int) -> Square:
     """Resizes to [size, size, c], bilinear with antialiasing; the aspect ratio is not kept."""
     if image.shape[:2] == (size, size):
         return image
     return _array(_image(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def center_crop(image: Pixels, size: int, resize: int) -> Pixels:
+def center_crop(image: Pixels, size: int, resize: int) -> Square:
     """Resizes the short side to `resize`, then cuts the central [size, size, c].
 
     Raises:
@@ -137,7 +138,7 @@ def random_resized_crop(
     rng: np.random.Generator,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Pixels:
+) -> Square:
     """Cuts a random box and resizes it to [size, size, c].
 
     Args:

@@ -22,7 +22,8 @@ class Conv(nnx.Module):
 
     `kernel` is (kh, kw, in_features / groups, out_features). `padding` is symmetric and in pixels;
     left out, it keeps the size at stride 1 for odd kernels. It is never "SAME", which pads unevenly
-    at stride 2 and so is another function than torch's. The arithmetic is done in the input's dtype.
+    at stride 2 and so is another function than torch's. The arithmetic is done in the input's
+    dtype.
 
     Args:
         kernel_init, bias_init: initial distributions; by default torch's.

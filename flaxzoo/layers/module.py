@@ -1,8 +1,9 @@
-"""What every layer is made of: variables that know their initial distribution, and a list of layers.
+"""What layers are made of: variables that know their initial distribution, and Sequential.
 
 A layer is built without values: each variable holds a shape and its `init`. `flaxzoo.create_model`
 fills all of them at once with NumPy. Running the initialisers through JAX would compile one program
-for each shape, which costs 20 to 50 s for a ResNeXt-50 on two cores; this costs a fraction of a second.
+for each shape, which costs 20 to 50 s for a ResNeXt-50 on two cores; this costs a fraction of a
+second.
 """
 
 import zlib
@@ -57,8 +58,8 @@ def named_variables(model: nnx.Module, kind: type = nnx.Variable) -> dict[str, n
 def initialise(model: nnx.Module, *, seed: int, param_dtype=jnp.float32) -> None:
     """Fills every variable of `model` from its `init`, in place.
 
-    Each variable draws from its own stream, seeded by (seed, its name): the values depend neither on
-    the platform nor on the order in which the layers were built.
+    Each variable draws from its own stream, seeded by (seed, its name): the values depend neither
+    on the platform nor on the order in which the layers were built.
     """
     variables = named_variables(model)
     values = {}
@@ -81,8 +82,8 @@ class Sequential(nnx.Module):
     """Layers and plain functions applied in order, named "0", "1", ... as in torch.nn.Sequential.
 
     `Sequential(conv, norm, nnx.relu)` leaves the same gaps in the numbering as torch does, since a
-    function has no variables. Keyword arguments give names instead of numbers (torch's OrderedDict).
-    flax's own nnx.Sequential is not used: it puts a `layers` level into every path.
+    function has no variables. Keyword arguments give names instead of numbers (torch's
+    OrderedDict). flax's own nnx.Sequential is not used: it puts a `layers` level into every path.
     """
 
     def __init__(self, *layers: Layer, **named: Layer):

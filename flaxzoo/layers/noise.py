@@ -42,15 +42,15 @@ def next_key() -> jax.Array:
     source = _source.get()
     if source is None:
         raise ValueError(
-            "this model draws random numbers in training: call model(images, key=jax.random.key(0)), "
-            "or model.eval() first."
+            "this model draws random numbers in training: call model(images, "
+            "key=jax.random.key(0)), or model.eval() first."
         )
     key, counter = source
     return jax.random.fold_in(key, next(counter))
 
 
 class Dropout(nnx.Module):
-    """torch.nn.Dropout: zeroes elements with probability `rate`, scales the rest by 1 / (1 - rate)."""
+    """torch.nn.Dropout: zeroes elements with probability `rate`, divides the rest by 1 - rate."""
 
     def __init__(self, rate: float):
         self.rate = _checked_rate(rate)
@@ -64,7 +64,8 @@ class StochasticDepth(nnx.Module):
     """torchvision.ops.StochasticDepth in "row" mode: drops a residual branch for whole images.
 
     Deep Networks with Stochastic Depth, Huang et al. 2016, https://arxiv.org/abs/1603.09382; as in
-    torchvision the kept branches are scaled by 1 / (1 - rate) in training, not by (1 - rate) in eval.
+    torchvision the kept branches are scaled by 1 / (1 - rate) in training, not by (1 - rate) in
+    eval.
     """
 
     def __init__(self, rate: float):

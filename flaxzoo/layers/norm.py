@@ -19,7 +19,8 @@ class BatchNorm(nnx.Module):
     computed in two passes, which keeps its digits where the mean is large.
 
     Statistics are computed in float32 or better, whatever the input's dtype. With `axis_name`, a
-    mapped axis of jax.pmap, they are those of the batch over all devices; under jit they always are.
+    mapped axis of jax.pmap, they are those of the batch over all devices; under jit they always
+    are.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):

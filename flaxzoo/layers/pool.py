@@ -17,7 +17,7 @@ def max_pool(
     padding: Pair = 0,
     ceil_mode: bool = False,
 ) -> Float[Array, "n h_out w_out c"]:
-    """torch.nn.functional.max_pool2d: padded with minus infinity; `stride` is `size` if left out."""
+    """torch.nn.functional.max_pool2d: pads with minus infinity; `stride` defaults to `size`."""
     window, strides, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
     lowest = np.asarray(-np.inf, x.dtype)  # NumPy's: a constant that XLA sees as max's identity
     return lax.reduce_window(x, lowest, lax.max, window, strides, pads)
@@ -51,9 +51,7 @@ def global_avg_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
     return jnp.mean(x, axis=(1, 2))
 
 
-def adaptive_avg_pool(
-    x: Float[Array, "n h w c"], size: Pair
-) -> Float[Array, "n h_out w_out c"]:
+def adaptive_avg_pool(x: Float[Array, "n h w c"], size: Pair) -> Float[Array, "n h_out w_out c"]:
     """torch.nn.functional.adaptive_avg_pool2d: output cell i averages rows floor(i h / out) up to
     ceil((i + 1) h / out); cells overlap where `out` does not divide h."""
     for axis, out in zip((1, 2), pair(size), strict=True):

@@ -1,4 +1,4 @@
-"""What every classifier can do, written once: checks its input, walks its stages, ends in a head."""
+"""What every classifier does: checks its input, walks its stages, ends in a head."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError
 from flaxzoo.layers.noise import random_key
@@ -44,14 +44,15 @@ class Classifier(nnx.Module):
 
     @abstractmethod
     def forward_head(self, x: Array, pre_logits: bool = False) -> Float[Array, "n features"]:
-        """Returns the logits of the last stage's map, or with `pre_logits` what enters the last layer."""
+        """Returns the logits of the last stage's map, or what enters the last layer."""
 
     def __call__(
         self, images: ArrayLike, *, key: jax.Array | None = None
     ) -> Float[Array, "n classes"]:
         """Returns the logits of `images` (n, h, w, c), floating point and normalised.
 
-        `key` feeds dropout and stochastic depth and is needed only where the model trains with them.
+        `key` feeds dropout and stochastic depth and is needed only where the model trains with
+        them.
 
         Raises:
             UserError: wrong rank, dtype or channels, or images smaller than `min_size`.
@@ -74,8 +75,8 @@ class Classifier(nnx.Module):
         self.check_shape(images.shape)
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise UserError(
-                f"{type(self).__name__} takes normalised floating-point images; got {images.dtype}: "
-                "divide by 255 and normalise first."
+                f"{type(self).__name__} takes normalised floating-point images; "
+                f"got {images.dtype}: divide by 255 and normalise first."
             )
         return images.astype(self.dtype)
 
@@ -87,8 +88,8 @@ class Classifier(nnx.Module):
         if shape[-1] != self.in_channels:
             hint = " (channels come last)" if shape[1] == self.in_channels else ""
             raise UserError(
-                f"{name} was made for {self.in_channels} channels; got images of shape {shape}{hint}: "
-                f"create the model with in_channels={shape[-1]}, or convert the images."
+                f"{name} was made for {self.in_channels} channels; got images of shape "
+                f"{shape}{hint}: set in_channels, or convert the images."
             )
         if min(shape[1:3]) < self.min_size:
             raise UserError(

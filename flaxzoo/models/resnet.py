@@ -83,12 +83,13 @@ class Bottleneck(nnx.Module):
 
 
 class ResNet(Classifier):
-    """A stem, stages `layer1`, `layer2`, ... of residual blocks, average pooling, a linear head `fc`.
+    """A stem, stages `layer1`, `layer2`, ... of residual blocks, average pooling, head `fc`.
 
     Args:
-        depths: blocks in each stage; every stage but the first halves the map and doubles the width.
-        stem: "imagenet", a 7x7 convolution of stride 2 and a max-pool, or "cifar", a 3x3 of stride 1
-            and no pool, which keeps small images at their size.
+        depths: blocks in each stage; every stage but the first halves the map and doubles the
+        width.
+        stem: "imagenet", a 7x7 convolution of stride 2 and a max-pool, or "cifar", a 3x3 of stride
+            1 and no pool, which keeps small images at their size.
         planes: width of the first stage, before the blocks' expansion.
     """
 

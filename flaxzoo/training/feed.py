@@ -1,4 +1,4 @@
-"""Feeds a data set to the steps: small ones live on the device, large ones stream through the host."""
+"""Feeds data to the steps: small sets live on the device, large ones stream to it."""
 
 import math
 from collections.abc import Iterator

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flaxzoo import data, report
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
-from flaxzoo.errors import UserError
 from flaxzoo.evaluate import evaluate
 from flaxzoo.models import create_model
 from flaxzoo.training.feed import Feed, check_dataset
@@ -139,7 +138,8 @@ def _fit(
     config, devices, clock = trainer.config, trainer.devices, trainer.clock
     total, feed = clock.total_steps, trainer.feeds["train"]
     log_every, eval_every, save_every = (
-        max(1, clock.steps(d)) for d in (config.log_every, config.eval_every, config.checkpoint.every)
+        max(1, clock.steps(d))
+        for d in (config.log_every, config.eval_every, config.checkpoint.every)
     )
     timing: dict[str, float] = {}
     pending: list[Any] = []  # metrics still on the device: reading them would wait for it
@@ -171,7 +171,9 @@ def _fit(
                 }  # fmt: skip
                 pending.clear()
                 if evaluate_now and "validation" in trainer.feeds:
-                    result = evaluate(trainer.eval_step, state, trainer.feeds["validation"], devices)
+                    result = evaluate(
+                        trainer.eval_step, state, trainer.feeds["validation"], devices
+                    )
                     row |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
                     progress.say(
                         f"epoch {row['epoch']:.1f}  loss {row['train_loss']:.3f}  "
@@ -223,9 +225,7 @@ def _finish(
         "best_validation": best and {k: best[k] for k in ("step", "epoch", "val_accuracy")},
     }
     if "test" in trainer.feeds:
-        summary["test"] = evaluate(
-            trainer.eval_step, state, trainer.feeds["test"], trainer.devices
-        )
+        summary["test"] = evaluate(trainer.eval_step, state, trainer.feeds["test"], trainer.devices)
     summary |= timing | {"devices": [d.device_kind for d in jax.devices()], "versions": _versions()}
     report.plot_curves(run.metrics, run.plots)
     run.write_json("summary.json", summary)
@@ -242,8 +242,8 @@ def _description(trainer: Trainer, run: Run) -> str:
     sizes = ", ".join(f"{len(feed):,} {name}" for name, feed in trainer.feeds.items())
     parameters = sum(p.size for p in state.params.values()) / 1e6
     return (
-        f"{config.model.name} ({parameters:.2f} M parameters) on {config.data.source} ({sizes} images)"
-        f", {trainer.devices.count} x {jax.devices()[0].device_kind}, {run.workdir}"
+        f"{config.model.name} ({parameters:.2f} M parameters) on {config.data.source} "
+        f"({sizes} images), {trainer.devices.count} x {jax.devices()[0].device_kind}, {run.workdir}"
     )
 
 

@@ -54,7 +54,7 @@ class Devices:
         return {k: v.reshape(n, len(v) // n, *v.shape[1:]) for k, v in batch.items()}
 
     def compile_train(self, step: Callable) -> Callable:
-        """Compiles step(state, inputs, resident); the old state's memory is given to the new one."""
+        """Compiles step(state, inputs, resident); the new state reuses the old one's memory."""
         if self.parallel == "jit":
             return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
         return jax.pmap(
@@ -69,7 +69,8 @@ class Devices:
         """Refuses a batch that the devices cannot share equally."""
         if batch_size % self.count:
             raise UserError(
-                f"config.batch_size must be a multiple of the {self.count} devices; got {batch_size}."
+                f"config.batch_size must be a multiple of the {self.count} devices; "
+                f"got {batch_size}."
             )
 
 

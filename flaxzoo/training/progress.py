@@ -12,7 +12,9 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 class ProgressLine:
     """Shows step, loss, accuracy, learning rate, images/s and the time that is left."""
 
-    def __init__(self, total_steps: int, steps_per_epoch: int, start_step: int, quiet: bool = False):
+    def __init__(
+        self, total_steps: int, steps_per_epoch: int, start_step: int, quiet: bool = False
+    ):
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch

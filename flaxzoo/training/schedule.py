@@ -37,8 +37,8 @@ class Clock:
         unit = next((u for u in _UNITS if unit and unit in (u, u.removesuffix("s"))), None)
         if match is None or unit is None:
             raise UserError(
-                f"a duration is a number and a unit, like '30 epochs', '500 steps', '50000 examples' "
-                f"or '5%'; got {duration!r}."
+                "a duration is a number and a unit, like '30 epochs', '500 steps', "
+                f"'50000 examples' or '5%'; got {duration!r}."
             )
         number = float(match[1])
         if unit == "%" and self.total_steps is None:
@@ -69,7 +69,9 @@ def make_schedule(
         raise UserError(f"warm-up of {warmup} steps is longer than the run of {total} steps.")
     if config.name == "multistep":
         if not config.milestones:
-            raise UserError("a multistep schedule needs milestones, like ('150 epochs',); got none.")
+            raise UserError(
+                "a multistep schedule needs milestones, like ('150 epochs',); got none."
+            )
         milestones = [clock.steps(m) for m in config.milestones]
         main = _multistep(peak, milestones, config.gamma)
     elif config.name == "cosine":

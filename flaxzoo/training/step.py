@@ -78,9 +78,7 @@ def make_eval_step(
     `inputs["mask"]` is False for the padding of the last batch, which counts for nothing.
     """
 
-    def eval_step(
-        params: Arrays, batch_stats: Arrays, inputs: Batch, resident: Batch
-    ) -> Metrics:
+    def eval_step(params: Arrays, batch_stats: Arrays, inputs: Batch, resident: Batch) -> Metrics:
         images, labels = fetch(inputs, resident)
         model = model_def.bind(params, batch_stats)
         model.eval()

@@ -1,0 +1,48 @@
+# make train     sets up .venv and trains; CONFIG=configs/resnext.py:cifar10 ARGS="--workdir=runs/x"
+# make test      sets up .venv with the test tools and runs every test
+# make lint      checks style and types
+# make parity    compares models with PyTorch and prints the table; MODELS="resnet*"
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/resnext.py
+ARGS ?=
+MODELS ?= *
+
+# What this machine has decides which jax is installed.
+HARDWARE := $(shell \
+	if nvidia-smi -L >/dev/null 2>&1; then echo cuda12; \
+	elif ls /dev/accel0 /dev/vfio/0 >/dev/null 2>&1; then echo tpu; \
+	else echo cpu; fi)
+JAX := jax$(if $(filter-out cpu,$(HARDWARE)),[$(HARDWARE)])
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: train test lint parity clean
+
+train: $(VENV)/.train-$(HARDWARE)
+	$(BIN)/python train.py --config=$(CONFIG) $(ARGS)
+
+test: $(VENV)/.dev-$(HARDWARE)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev-$(HARDWARE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+parity: $(VENV)/.dev-$(HARDWARE)
+	$(BIN)/python -m flaxzoo parity '$(MODELS)' $(ARGS)
+
+$(VENV)/.train-$(HARDWARE): requirements-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flaxzoo needs Python 3.11 or newer; got " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements-cpu.txt "$(JAX)"
+	@touch $@
+
+$(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt
+	$(PIP) -r requirements-cpu.txt "$(JAX)" -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

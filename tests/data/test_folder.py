@@ -1,0 +1,87 @@
+"""`folder=PATH`: what is an image, what is a class, what is a split."""
+
+import shutil
+import time
+
+import pytest
+
+from flaxzoo import data
+from flaxzoo.errors import UserError
+
+
+def test_folders_are_classes_and_splits(folder):
+    pets = data.load(f"folder={folder}", validation=0.25)
+    assert (pets.name, pets.classes, pets.channels) == ("pets", ("cat", "dog"), 3)
+    assert [len(s) for s in (pets.train, pets.validation, pets.test)] == [9, 3, 4]
+    assert pets.test.name(2).endswith("pets/test/dog/0.png")
+    assert pets.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_without_split_folders_everything_is_train(folder):
+    pets = data.load(f"folder={folder / 'train'}", validation=0)
+    assert len(pets.train) == 12 and pets.test is None
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_folder_is_used_as_it_is(folder, name):
+    shutil.copytree(folder / "test", folder / name)
+    pets = data.load(f"folder={folder}", validation=0.5)
+    assert len(pets.train) == 12 and len(pets.validation) == 4
+
+
+def test_two_validation_folders_are_one_too_many(folder):
+    for name in ("val", "valid"):
+        shutil.copytree(folder / "test", folder / name)
+    with pytest.raises(UserError, match="both val/ and valid/"):
+        data.load(f"folder={folder}")
+
+
+def test_images_are_found_at_any_depth_and_other_files_ignored(folder, save_image):
+    save_image(folder / "train" / "cat" / "2024" / "may" / "a.JPG", 0)
+    for name in (".DS_Store", "notes.txt", ".hidden.png", ".thumbnails/b.png"):
+        path = folder / "train" / "cat" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no image")
+    pets = data.load(f"folder={folder}", validation=0)
+    names = [pets.train.name(i).rsplit("/cat/", 1)[1] for i in range(7)]
+    assert names == ["0.png", "1.png", "2.png", "2024/may/a.JPG", "3.png", "4.png", "5.png"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("gone", "no such folder"), ("file", "is not a folder"), ("empty", "has no folders")],
+)
+def test_a_path_that_is_no_folder_of_classes_is_refused(tmp_path, path, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        data.load(f"folder={tmp_path / path}")
+
+
+def test_an_empty_class_is_named(folder):
+    (folder / "train" / "emu").mkdir()
+    with pytest.raises(UserError, match=r"class folder .*train/emu has no images; expected .*\.jpg"):
+        data.load(f"folder={folder}")
+
+
+def test_a_class_that_is_only_tested_gets_near_misses(folder):
+    (folder / "test" / "dog").rename(folder / "test" / "dogs")
+    with pytest.raises(UserError, match=r"'dogs'; did you mean 'dog'\?"):
+        data.load(f"folder={folder}")
+
+
+def test_loading_opens_no_image(folder):
+    (folder / "train" / "cat" / "0.png").write_text("corrupt")
+    pets = data.load(f"folder={folder}", validation=0)
+    with pytest.raises(UserError, match=r"cannot read image .*train/cat/0\.png: not an image"):
+        pets.train[0]
+
+
+def test_many_files_are_listed_quickly(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(5_000):
+            (tmp_path / name / f"{i}.jpg").touch()
+    start = time.perf_counter()
+    assert len(data.load(f"folder={tmp_path}", validation=0).train) == 10_000
+    assert time.perf_counter() - start < 2

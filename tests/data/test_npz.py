@@ -1,0 +1,88 @@
+"""`npz=PATH`: Keras's form, and one sentence for every way in which a file can be another."""
+
+import numpy as np
+import pytest
+
+from flaxzoo import data
+from flaxzoo.errors import UserError
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (20, 4, 5), np.uint8),
+        "y_train": np.arange(20) % 3,
+        "x_test": rng.integers(0, 256, (6, 4, 5), np.uint8),
+        "y_test": np.arange(6) % 3,
+    }
+
+
+def load(tmp_path, **changes):
+    content = {key: value for key, value in (arrays() | changes).items() if value is not None}
+    np.savez(tmp_path / "set.npz", **content)
+    return data.load(f"npz={tmp_path / 'set.npz'}", validation=0)
+
+
+def test_grey_images_get_a_channel(tmp_path):
+    dataset = load(tmp_path)
+    assert dataset.train[0].shape == (4, 5, 1)
+    assert (dataset.name, dataset.classes, len(dataset.test)) == ("set.npz", ("0", "1", "2"), 6)
+    np.testing.assert_array_equal(dataset.train[7][..., 0], arrays()["x_train"][7])
+    assert dataset.train.labels.dtype == np.int32
+
+
+def test_labels_may_be_a_column_as_kerass_cifar10_has_them(tmp_path):
+    assert load(tmp_path, y_train=arrays()["y_train"][:, None]).train.labels.shape == (20,)
+
+
+def test_a_file_with_training_images_only_has_no_test_split(tmp_path):
+    assert load(tmp_path, x_test=None, y_test=None).test is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_train": None}, "lacks y_train; expected x_train, y_train, x_test, y_test, the file"),
+        ({"x_test": None}, "lacks x_test"),
+        ({"x_test": None, "y_test": None, "X_test": np.zeros(1)}, "lacks x_test, y_test"),
+        ({"x_train": np.zeros((20, 4, 5), np.float32)}, "x_train of .* is float32; expected uint8"),
+        ({"x_train": np.zeros((20, 3, 4, 5), np.uint8)}, r"shape \[20, 3, 4, 5\].*channels last"),
+        ({"x_train": np.zeros((20, 784), np.uint8)}, r"shape \[20, 784\]"),
+        ({"x_train": np.zeros((19, 4, 5), np.uint8)}, "19 images in x_train, but 20 labels"),
+        ({"x_test": np.zeros((6, 4, 5, 3), np.uint8)}, "test images .* 3 channels; expected 1"),
+        ({"y_train": np.eye(20)}, r"y_train of .* is float64 \[20, 20\]; expected whole-number"),
+        ({"y_train": np.arange(20.0)}, "y_train of .* is float64"),
+        ({"y_train": np.full(20, 2**40)}, "label beyond 32 bits"),
+        ({"y_train": np.arange(20) - 1}, "label -1 of train image 0"),
+        ({"y_test": np.full(6, 9)}, "label 9 of test image 0 .* expected 0 to 2"),
+        ({"y_train": np.arange(20) % 3 * 2, "y_test": np.zeros(6, int)}, "no training image of 2"),
+        ({"y_train": np.zeros(20, int), "y_test": np.zeros(6, int)}, "at least 2"),
+        ({"x_train": np.zeros((0, 4, 5), np.uint8), "y_train": np.zeros(0, int)}, "is empty"),
+        ({"x_train": np.array([None] * 20)}, "cannot read .*set.npz as .npz"),
+    ],
+)
+def test_another_form_is_refused_in_a_sentence(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, **changes)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no such file: .*gone\.npz"):
+        data.load(f"npz={tmp_path / 'gone.npz'}")
+
+
+def test_half_a_file_is_named(tmp_path):
+    load(tmp_path)
+    whole = (tmp_path / "set.npz").read_bytes()
+    (tmp_path / "set.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cannot read .*set\.npz as \.npz: .*incomplete"):
+        data.load(f"npz={tmp_path / 'set.npz'}")
+
+
+def test_a_damaged_array_is_named(tmp_path):
+    load(tmp_path)
+    content = bytearray((tmp_path / "set.npz").read_bytes())
+    content[300] ^= 255
+    (tmp_path / "set.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*set\.npz as \.npz: Bad CRC"):
+        data.load(f"npz={tmp_path / 'set.npz'}")
