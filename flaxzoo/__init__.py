@@ -1,8 +1,27 @@
 """flaxzoo: image classifiers in JAX/Flax, each the same function as its PyTorch twin."""
 
-from flaxzoo.convert import load_torch, to_torch
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from flaxzoo.errors import UserError
-from flaxzoo.models import create_model, list_models
 from flaxzoo.version import __version__
 
+if TYPE_CHECKING:
+    from flaxzoo.convert import load_torch, to_torch
+    from flaxzoo.models import create_model, list_models
+
 __all__ = ["UserError", "__version__", "create_model", "list_models", "load_torch", "to_torch"]
+
+_HOMES = {
+    "create_model": "flaxzoo.models",
+    "list_models": "flaxzoo.models",
+    "load_torch": "flaxzoo.convert",
+    "to_torch": "flaxzoo.convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports JAX when the first model is asked for: processes that decode images never need it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flaxzoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -19,7 +19,7 @@ class DataConfig:
     """What is read, and what the host does to it before the device gets it as uint8."""
 
     source: str = "digits"  # digits, cifar10, ..., folder=PATH, npz=PATH, tfds=NAME (flaxzoo.data)
-    image_size: int = 32  # height and width that the model sees, in pixels
+    image_size: int = 0  # height and width that the model sees; 0 for those of stored arrays
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
     validation: float = 0.1  # fraction of the training split held out to validate on
@@ -28,6 +28,28 @@ class DataConfig:
     data_dir: str = ""  # where archives and prepared sets lie; "" for the user's cache folder
     workers: int = 0  # processes that decode streamed images; 0 decodes in threads
     on_error: str = "raise"  # an unreadable image stops the run, or "skip"
+
+
+# Mean and standard deviation of the training pixels in 0..1, by channel.
+PIXEL_STATISTICS = {
+    "digits": ((0.305,), (0.376,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.2860,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "imagenet2012": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def data_config(source: str, **fields: Any) -> DataConfig:
+    """Returns the DataConfig of a source; pixels are normalised with its own statistics, if known.
+
+    Images from folders and TFDS get ImageNet's, as photographs do everywhere; arrays get 0.5.
+    """
+    kind = source.partition("=")[0]
+    kind = "imagenet2012" if kind in ("folder", "tfds") else kind
+    mean, std = PIXEL_STATISTICS.get(kind, ((0.5,), (0.5,)))
+    return DataConfig(source=source, **{"mean": mean, "std": std} | fields)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,7 +136,7 @@ def check(config: Any) -> None:
         ("label_smoothing", 0 <= config.label_smoothing < 1, "from 0 up to, not including, 1"),
         ("dtype", config.dtype in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
         ("parallel", config.parallel in ("jit", "pmap"), "jit or pmap"),
-        ("data.image_size", config.data.image_size >= 1, "at least 1"),
+        ("data.image_size", config.data.image_size >= 0, "0 or more"),
         ("data.resize", config.data.resize >= 0, "0 or more"),
         ("data.validation", 0 <= config.data.validation < 1, "from 0 up to, not including, 1"),
         ("data.std", all(s > 0 for s in config.data.std), "positive"),

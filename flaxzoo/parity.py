@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from flaxzoo.convert import load_torch, to_torch_layout, torch_name
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, unknown
 from flaxzoo.losses import cross_entropy
 from flaxzoo.models import create_model
 from flaxzoo.training.optimizer import sgd
@@ -28,18 +28,23 @@ from flaxzoo.training.state import split_model
 if TYPE_CHECKING:
     import torch
 
-# The largest error allowed, as a fraction of the largest value of the tensor compared. One figure
-# for each dtype and quantity, for all models: a larger gap is a semantic bug.
+KINDS = ("forward", "gradient", "training")
+
+# The largest error allowed, one figure for each dtype and kind, for all models. Measured over the
+# ResNet family at 64 pixels: float64 stays below 1e-12, so that a larger gap is a semantic bug.
+# float32 usually stays below 1e-5, 4e-5 and 1e-5. But a unit that rounding moves over the kink of
+# its ReLU passes its gradient in one framework and not in the other; that happens in about one
+# ResNet-50 of six, and moves gradients by 2e-2, between torch in float32 and torch in float64 too.
 TOLERANCES = {
-    "float64": {"forward": 1e-9, "gradient": 1e-7, "training": 1e-9},
-    "float32": {"forward": 1e-4, "gradient": 1e-2, "training": 1e-3},
+    "float64": {"forward": 1e-9, "gradient": 1e-9, "training": 1e-9},
+    "float32": {"forward": 1e-4, "gradient": 5e-2, "training": 1e-2},
 }
-TRAINING_RATE = 1e-2
+TRAINING_RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one tensor of the two frameworks is apart, relative to its largest value."""
+    """How far one tensor of the two frameworks is apart, relative to its size: see `difference`."""
 
     kind: str  # "forward", "gradient" or "training"
     name: str
@@ -68,8 +73,8 @@ class Report:
         return [d for d in self.differences if not d.equal]
 
     def worst(self, kind: str) -> float:
-        """Returns the largest error of a kind, NaN included."""
-        return float(np.max([d.error for d in self.differences if d.kind == kind]))
+        """Returns the largest error of a kind, NaN if one is, and 0 where none was compared."""
+        return float(np.max([d.error for d in self.differences if d.kind == kind], initial=0.0))
 
 
 @dataclass
@@ -106,6 +111,8 @@ def compare(
         train_steps: compare so many SGD steps, too: gradients, parameters, running statistics.
         **options: passed to both create_model functions.
     """
+    if dtype not in TOLERANCES:
+        raise unknown("dtype", dtype, TOLERANCES)
     twins = make_twins(
         name, dtype=dtype, image_size=image_size, batch_size=batch_size, seed=seed, **options
     )
@@ -151,18 +158,24 @@ def make_twins(
 
 
 def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.Generator) -> None:
-    """Randomises what starts at 0 or 1, and takes the running statistics of `images`."""
+    """Randomises what initialisation leaves constant and takes the running statistics of `images`.
+
+    Biases of batch normalisation lie around 1, so that one unit in six is below its ReLU's kink.
+    With half of them there a ResNet-50 is chaotic: torch's own float32 gradient then differs from
+    its float64 one by 20%, and three steps of training by 60%.
+    """
     import torch
 
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim < 2:  # scales, biases, and whatever else starts as a constant
-                shape = tuple(parameter.shape)
-                centre = 1.0 if bool((parameter == 1).all()) else 0.0
-                parameter.copy_(torch.from_numpy(centre + 0.2 * rng.normal(size=shape)))
+            constant = bool((parameter == parameter.flatten()[0]).all())
+            if parameter.ndim < 2 or constant:  # scales, biases, zero heads, layer scales
+                noise = torch.from_numpy(0.2 * rng.normal(size=tuple(parameter.shape)))
+                parameter.copy_(noise + parameter if constant else noise)
         norms = [m for m in model.modules() if hasattr(m, "running_mean")]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
+            norm.bias.add_(1.0)
             norm.momentum = 1.0  # the statistics of this batch alone
         model.train()(images)
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -226,11 +239,14 @@ def compare_training(twins: Twins, dtype: str, steps: int) -> list[Difference]:
     hyper = {"momentum": 0.9, "weight_decay": 1e-2}
     grads, ours = train(twins, steps, TRAINING_RATE, **hyper)
     torch_grads, theirs = train_torch(twins, steps, TRAINING_RATE, **hyper)
-    pairs = [("gradient", grads, torch_grads), ("training", ours, theirs)]
+    # A gradient that is truly zero (of a bias that the next normalisation removes) is rounding
+    # error in both: gradients are relative to a thousandth of the model's largest, at least.
+    floor = 1e-3 * max(map(_root_mean_square, torch_grads.values()))
+    pairs = [("gradient", grads, torch_grads, floor), ("training", ours, theirs, 0.0)]
     return [
         difference(kind, torch_name(name), to_torch_layout(name, np.asarray(value)),
-                   reference[torch_name(name)], dtype)
-        for kind, arrays, reference in pairs
+                   reference[torch_name(name)], dtype, floor)
+        for kind, arrays, reference, floor in pairs
         for name, value in arrays.items()
     ]  # fmt: skip
 
@@ -281,11 +297,24 @@ def train_torch(
 
 
 def difference(
-    kind: str, name: str, ours: np.ndarray, theirs: np.ndarray, dtype: str
+    kind: str, name: str, ours: np.ndarray, theirs: np.ndarray, dtype: str, floor: float = 0.0
 ) -> Difference:
-    """Returns the largest absolute difference over the largest absolute value of `theirs`."""
+    """Returns how far `ours` is from `theirs`, relative to `theirs` or to elements of size `floor`.
+
+    It is the largest difference over the largest value; for gradients the root mean squares, since
+    a single unit on the other side of a kink moves single elements by much more than the rest.
+    """
     if ours.shape != theirs.shape:
         raise AssertionError(f"{kind} {name}: shape {ours.shape}, torch has {theirs.shape}.")
-    scale = np.abs(theirs).max()
-    error = np.abs(ours - theirs).max() / (scale if scale > 0 else 1.0)
+    size = _root_mean_square if kind == "gradient" else _largest
+    scale = max(size(theirs), floor)
+    error = size(ours - theirs) / (scale if scale > 0 else 1.0)
     return Difference(kind, name, float(error), TOLERANCES[dtype][kind])
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.abs(x).max())
+
+
+def _root_mean_square(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x))))

@@ -22,8 +22,9 @@ def plot_curves(metrics: Metrics, folder: Path) -> None:
 def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:
     from matplotlib.figure import Figure  # the figure class alone: no window, no global state
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(6, 4))
+    # Margins by hand: working them out ("constrained" layout) takes half of the drawing time.
+    axes = figure.add_axes((0.13, 0.13, 0.84, 0.82))
     for label, key in curves.items():
         points = [(row["epoch"], row[key]) for row in metrics if key in row]
         if points:

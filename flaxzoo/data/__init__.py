@@ -36,7 +36,7 @@ def load(
             ~/.cache/flaxzoo/data), or TFDS's data directory (default: its own).
         validation: the fraction of the training images, of each class alike, that is held out as
             `Dataset.validation`. With 0 there is no validation split, and nothing to select a
-            checkpoint by. Unused where the source has a validation split besides its test split.
+            checkpoint by. Unused where the source has a validation split of its own.
         seed: of the choice of the held-out images.
         download: False: a missing archive is an error at once.
         on_error: "raise" or "skip": what streams of this data set do with an unreadable image.
@@ -85,5 +85,7 @@ def _source(spec: str) -> Callable[[Options], Dataset]:
         raise UserError(f"data set {spec!r} is a folder; expected folder={spec}")
     if not equals and Path(spec).expanduser().is_file():
         raise UserError(f"data set {spec!r} is a file; expected npz={spec}")
+    if equals and kind not in KINDS:
+        raise unknown("kind of data set", f"{kind}=", [f"{kind}=" for kind in KINDS])
     forms = [f"{kind}={'NAME' if kind == 'tfds' else 'PATH'}" for kind in KINDS]
     raise unknown("data set", spec, [*SOURCES, *forms])

@@ -21,6 +21,8 @@ _MAX_FAILURES = 100  # unreadable images in a row, after which the data set is w
 
 @dataclasses.dataclass
 class TrainPlan:
+    """Training batches, numbered from `start_step`."""
+
     seed: int
     start_step: int
     n: int
@@ -37,6 +39,8 @@ class TrainPlan:
 
 @dataclasses.dataclass
 class EvalPlan:
+    """Batches that cover n images once, in order."""
+
     n: int
     batch_size: int
 
@@ -74,6 +78,7 @@ class BatchSource:
         self.workers = 0
         self.threads = 1
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return self.steps
@@ -93,6 +98,8 @@ class BatchSource:
         labels, failures = self.split.labels[indices], np.zeros(b, np.int32)
 
         def fill(row: int) -> None:
+            if self._closed:
+                raise RuntimeError("the stream was closed")  # nobody waits for this batch any more
             at = int(indices[row])
             source, pixels, failures[row] = self._read(at)
             if pixels is not None:
@@ -107,7 +114,7 @@ class BatchSource:
         return batch
 
     def _map(self, function: Callable[[int], None], rows: list[int]) -> Iterator[None]:
-        if self.threads == 1:
+        if self.threads == 1 or self._closed:
             return map(function, rows)
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "flaxzoo-decode")
@@ -137,11 +144,13 @@ class BatchSource:
         return transforms.resize(pixels, self.image_size)
 
     def close(self) -> None:
+        """Stops the threads, in the middle of a batch."""
+        self._closed = True
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
 
 def check_choice(kind: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UserError, with the nearest choices, unless `value` is one of them."""
     if value not in choices:
         raise unknown(kind, value, choices)

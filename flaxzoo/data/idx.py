@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from flaxzoo.errors import UserError
 
-_BYTES = 0x08  # the only element type MNIST and its relatives use
+_BYTES = b"\0\0\x08"  # the only element type that MNIST and its relatives use
 
 
 def names(file: str) -> tuple[str, ...]:
@@ -34,15 +34,13 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-        zeros, kind, rank = struct.unpack_from(">HBB", content)
-        shape = struct.unpack_from(f">{rank}I", content, 4)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    if zeros or kind != _BYTES:
-        raise UserError(
-            f"{path} is no idx file of bytes: it starts with {content[:4].hex()}, expected 000008.."
-        )
-    data = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
+    if content[:3] != _BYTES or len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        start = content[:4].hex() or "nothing"
+        raise UserError(f"{path} is no idx file of bytes: it starts with {start}")
+    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    data = np.frombuffer(content, np.uint8)[4 + 4 * len(shape) :]
     if data.size != np.prod(shape, dtype=np.int64):
         raise UserError(f"{path} holds {data.size} bytes of data; its header says {list(shape)}")
     return data.reshape(shape)

@@ -7,6 +7,7 @@ needs the usual `if __name__ == "__main__"` guard, because they import it.
 
 import atexit
 import functools
+import gc
 import logging
 import math
 import os
@@ -135,10 +136,13 @@ class Batches(Iterator[Batch]):
         if self._iterator is None:
             raise StopIteration
         try:
-            batch = next(self._iterator)
-        except BaseException:  # the end, an unreadable image, or Control-C
+            batch = next(self._iterator, None)
+        except BaseException:  # an unreadable image, or Control-C
             self.close()
             raise
+        if batch is None:
+            self.close()
+            raise StopIteration
         if self._source.workers:  # free the shared memory: it is scarce, and gone at exit
             batch = {key: np.array(value) for key, value in batch.items()}
         failures = batch.pop("failures")
@@ -158,9 +162,13 @@ class Batches(Iterator[Batch]):
     def close(self) -> None:
         """Stops the threads or processes; harmless if it was done before."""
         if self._iterator is not None:
-            self._iterator.close()
             self._source.close()
+            self._iterator.close()
             self._iterator = None
+            if self._source.workers:
+                # grain's last exception holds frames that hold shared memory, in a cycle; at exit,
+                # Python would complain of memory that was never freed.
+                gc.collect()
 
     def __enter__(self) -> "Batches":
         return self

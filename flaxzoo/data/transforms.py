@@ -123,13 +123,12 @@ def center_crop(image: Pixels, size: int, resize: int) -> Square:
     short = min(height, width)
     new_height, new_width = int(resize * height / short), int(resize * width / short)
     top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-    if (new_height, new_width) == (height, width):
-        return image[top : top + size, left : left + size]
-    # Resampling only what is kept gives the same pixels: Pillow's filter sees beyond the box.
-    down, across = height / new_height, width / new_width
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    box = (box[0], box[1], min(box[2], width), min(box[3], height))
-    return _array(_image(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+    if (new_height, new_width) != (height, width):
+        # All of it, although only the middle is kept: resampling just that (Pillow's `box`) is 7 %
+        # faster, decoding included, but rounds ties elsewhere, and the pixels are torchvision's.
+        whole = _image(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
+        image = _array(whole)
+    return image[top : top + size, left : left + size]
 
 
 def random_resized_crop(

@@ -89,7 +89,7 @@ def _stratified(labels: np.ndarray, fraction: float, seed: int) -> Int64[np.ndar
 def _quotas(counts: np.ndarray, fraction: float) -> np.ndarray:
     """Returns how many images each class gives: largest remainders first, ties by class."""
     shares = counts * fraction
-    quotas = np.minimum(np.floor(shares).astype(np.int64), np.maximum(counts - 1, 0))
+    quotas = np.floor(shares).astype(np.int64)  # less than counts, since fraction < 1
     missing = max(1, round(counts.sum() * fraction)) - int(quotas.sum())
     remainder = np.where(quotas < counts - 1, shares - quotas, -1.0)
     first = np.argsort(-remainder, kind="stable")[: max(missing, 0)]

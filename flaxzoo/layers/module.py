@@ -8,6 +8,7 @@ second.
 
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def assign(variable: nnx.Variable, value: jax.Array | np.ndarray | jax.ShapeDtyp
         variable.value = value
 
 
-def value_of(variable: nnx.Variable) -> jax.Array | jax.ShapeDtypeStruct:
+def value_of(variable: nnx.Variable) -> Any:
     """Returns the array (or the bare shape) that `variable` holds."""
     return variable.get_value() if hasattr(variable, "get_value") else variable.value
 

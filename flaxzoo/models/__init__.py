@@ -2,7 +2,6 @@
 
 import fnmatch
 import inspect
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from flaxzoo.layers.module import assign, initialise, named_variables, storage_d
 from flaxzoo.models import resnet
 from flaxzoo.models.base import Classifier
 
-VARIANTS: dict[str, Callable[..., Classifier]] = {**resnet.VARIANTS}
+VARIANTS: dict[str, partial[Classifier]] = {**resnet.VARIANTS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -76,7 +75,7 @@ def create_model(
     return model
 
 
-def _variant(name: str) -> partial:
+def _variant(name: str) -> partial[Classifier]:
     if name not in VARIANTS:
         raise unknown("model", name, VARIANTS)
     return VARIANTS[name]
@@ -84,13 +83,9 @@ def _variant(name: str) -> partial:
 
 def _check_options(name: str, build: partial, options: dict) -> None:
     """Refuses options that the class does not have or that the variant itself decides."""
-    signature = inspect.signature(build.func)
-    decided = list(signature.parameters)[: len(build.args)]
-    known = {
-        p.name
-        for p in signature.parameters.values()
-        if p.kind is not p.VAR_KEYWORD and p.name not in (*decided, "in_channels")
-    }
+    parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
+    decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - decided
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)

@@ -1,5 +1,6 @@
 """Feeds data to the steps: small sets live on the device, large ones stream to it."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from flaxzoo.config import Config
-from flaxzoo.data import Dataset, Split
+from flaxzoo.data import ArraySplit, Dataset, Split
 from flaxzoo.data.order import batch_indices, check_batch_size, eval_batches
 from flaxzoo.data.stream import eval_batches_of, resident, train_batches
 from flaxzoo.errors import UserError
@@ -89,8 +90,12 @@ class Feed:
         }
 
 
-def check_dataset(dataset: Dataset, config: Config) -> None:
-    """Refuses a configuration that the data contradicts, before anything is compiled."""
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """Returns `config` with what it leaves to the data filled in.
+
+    Raises:
+        UserError: the data contradicts the config; nothing was compiled yet.
+    """
     wanted = config.model.num_classes
     if wanted and wanted != dataset.num_classes:
         raise UserError(
@@ -104,3 +109,13 @@ def check_dataset(dataset: Dataset, config: Config) -> None:
                 f"config.data.{field} must have 1 number or one for each of the "
                 f"{dataset.channels} channels of {dataset.name}; got {values}."
             )
+    size = config.data.image_size
+    if not size:
+        if not isinstance(dataset.train, ArraySplit):
+            raise UserError(
+                f"the images of {dataset.name} may have any size: set config.data.image_size."
+            )
+        size = max(dataset.train.images.shape[1:3])
+    data = dataclasses.replace(config.data, image_size=size)
+    model = dataclasses.replace(config.model, num_classes=dataset.num_classes)
+    return dataclasses.replace(config, data=data, model=model)

@@ -1,6 +1,5 @@
 """The training loop."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -17,12 +16,13 @@ from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.evaluate import evaluate
 from flaxzoo.models import create_model
-from flaxzoo.training.feed import Feed, check_dataset
+from flaxzoo.training.feed import Feed, resolve
+from flaxzoo.training.meter import Meter, NonFiniteLoss
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.progress import ProgressLine
 from flaxzoo.training.run import Run
-from flaxzoo.training.schedule import Clock, make_schedule
+from flaxzoo.training.schedule import Clock, Schedule, make_schedule
 from flaxzoo.training.state import TrainState, split_model
 from flaxzoo.training.step import make_eval_step, make_train_step
 
@@ -37,10 +37,9 @@ class Trainer:
     devices: Devices
     feeds: dict[str, Feed]  # "train", and "validation" and "test" where there are such
     clock: Clock
-    learning_rate: Callable[[Any], Any]
+    learning_rate: Schedule
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
-    initial_state: TrainState
 
 
 def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -58,11 +57,10 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
     """
     started = time.monotonic()
     check(config)
-    trainer = build(config)
+    trainer, state = build(config)
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:
-        state = trainer.initial_state
         step = checkpoints.latest_step()
         if step is not None:
             state = checkpoints.restore(state)
@@ -73,15 +71,28 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
             if step is not None:
                 progress.say(f"going on from step {step} in {run.workdir}")
             else:
-                progress.say(_description(trainer, run))
-            state, timing = _fit(trainer, state, run, checkpoints, progress, started)
-            return _finish(trainer, state, run, progress, timing)
+                progress.say(_description(trainer, state, run))
+            try:
+                state = _fit(trainer, state, run, checkpoints, progress)
+            except NonFiniteLoss as error:
+                checkpoints.wait()
+                saved = checkpoints.latest_step()
+                where = f"step {saved} in {checkpoints.directory}" if saved else "none"
+                raise FloatingPointError(
+                    f"{error}; the last good checkpoint: {where}. "
+                    "A lower learning rate or a warm-up usually helps."
+                ) from None
+            return _finish(trainer, state, run, progress, started)
     finally:
         checkpoints.close()
 
 
-def build(config: Config) -> Trainer:
-    """Loads the data, creates the model and prepares the steps; nothing is compiled yet."""
+def build(config: Config) -> tuple[Trainer, TrainState]:
+    """Loads the data, creates the model and prepares the steps; nothing is compiled yet.
+
+    Raises:
+        UserError: something in `config` does not exist or contradicts the data.
+    """
     dataset = data.load(
         config.data.source,
         data_dir=config.data.data_dir or None,
@@ -89,130 +100,88 @@ def build(config: Config) -> Trainer:
         seed=config.seed,
         on_error=config.data.on_error,
     )
-    check_dataset(dataset, config)
+    config = resolve(config, dataset)
     devices = all_devices(config.parallel)
     devices.check_batch(config.batch_size)
     splits = {
         "train": dataset.train, "validation": dataset.validation, "test": dataset.test
     }  # fmt: skip
     feeds = {k: Feed(s, config, devices) for k, s in splits.items() if s is not None}
-    clock = Clock(feeds["train"].steps_per_epoch, config.batch_size)
-    clock = Clock(clock.steps_per_epoch, clock.batch_size, clock.steps(config.duration))
+    clock = Clock.of(config.duration, feeds["train"].steps_per_epoch, config.batch_size)
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
+    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
     model = create_model(
         config.model.name,
-        num_classes=dataset.num_classes,
+        num_classes=config.model.num_classes,
         in_channels=dataset.channels,
         seed=config.seed,
         dtype=_compute_dtype(config.dtype),
         pretrained=config.model.pretrained or None,
-        **({"stem": config.model.stem} if config.model.stem else {}),
+        **options,
     )
     size = config.data.image_size
     model.check_shape((config.batch_size, size, size, dataset.channels))
     model_def, params, batch_stats = split_model(model)
     optimizer = make_optimizer(config.optimizer, learning_rate)
-    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(optimizer.init)(params))
     step = make_train_step(model_def, optimizer, config, devices.axis_name)
-    return Trainer(
+    trainer = Trainer(
         config=config,
         devices=devices,
         feeds=feeds,
         clock=clock,
-        learning_rate=learning_rate,
+        learning_rate=jax.jit(learning_rate),
         train_step=devices.compile_train(step),
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
-        initial_state=devices.replicate(state),
     )
+    return trainer, devices.replicate(state)
 
 
 def _fit(
-    trainer: Trainer,
-    state: TrainState,
-    run: Run,
-    checkpoints: Checkpoints,
-    progress: ProgressLine,
-    started: float,
-) -> tuple[TrainState, dict[str, float]]:
-    """Trains from `state` to the last step; returns the last state and the time it took."""
+    trainer: Trainer, state: TrainState, run: Run, checkpoints: Checkpoints, progress: ProgressLine
+) -> TrainState:
+    """Trains from `state` to the last step; logs, evaluates and saves on the way."""
     config, devices, clock = trainer.config, trainer.devices, trainer.clock
-    total, feed = clock.total_steps, trainer.feeds["train"]
-    log_every, eval_every, save_every = (
-        max(1, clock.steps(d))
-        for d in (config.log_every, config.eval_every, config.checkpoint.every)
-    )
-    timing: dict[str, float] = {}
-    pending: list[Any] = []  # metrics still on the device: reading them would wait for it
-    plotted, begun, busy = time.monotonic(), time.monotonic(), 0.0
-    start = int(state.step)
+    start, total, feed = int(state.step), clock.total_steps, trainer.feeds["train"]
+    durations = (config.log_every, config.eval_every, config.checkpoint.every)
+    log_every, eval_every, save_every = (max(1, clock.steps(d)) for d in durations)
+    # pmap takes arrays of the host; under jit everything has to be put on the devices on purpose.
+    guard = "disallow" if config.parallel == "jit" else "allow"
+    meter, plotted = Meter(config.batch_size), time.monotonic()
     with feed.train(start, total - start) as batches:
         for step, batch in enumerate(batches, start + 1):
             inputs = devices.train_inputs(batch)
-            with jax.transfer_guard("disallow" if config.parallel == "jit" else "allow"):
+            with jax.transfer_guard(guard):
                 state, metrics = trainer.train_step(state, inputs, feed.resident)
-            pending.append(metrics)
-            if not timing:
-                jax.block_until_ready(metrics)
-                timing["seconds_to_first_step"] = time.monotonic() - started
-                begun = time.monotonic()
+            meter.add(metrics)
 
             evaluate_now = step % eval_every == 0 or step == total
             save_now = step % save_every == 0 or step == total
-            if step % log_every == 0 or evaluate_now or save_now:
-                values = _read(pending, step, checkpoints)
-                busy += time.monotonic() - begun
-                row = {
-                    "step": step,
-                    "epoch": step / clock.steps_per_epoch,
-                    **values,
-                    "learning_rate": float(trainer.learning_rate(step - 1)),
-                    "images_per_second": len(pending) * config.batch_size
-                    / max(time.monotonic() - begun, 1e-9),
-                }  # fmt: skip
-                pending.clear()
-                if evaluate_now and "validation" in trainer.feeds:
-                    result = evaluate(
-                        trainer.eval_step, state, trainer.feeds["validation"], devices
-                    )
-                    row |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
-                    progress.say(
-                        f"epoch {row['epoch']:.1f}  loss {row['train_loss']:.3f}  "
-                        f"validation loss {result['loss']:.3f}  accuracy {result['accuracy']:.2%}"
-                    )
-                run.log(**row)
-                progress.show(step, row)
-                if save_now:
-                    checkpoints.save(step, state, row.get("val_accuracy"))
-                if time.monotonic() - plotted > PLOT_INTERVAL:
-                    report.plot_curves(run.metrics, run.plots)
-                    plotted = time.monotonic()
-                begun = time.monotonic()
-    timing["seconds"] = time.monotonic() - started
-    if busy:
-        timing["train_images_per_second"] = (total - start) * config.batch_size / busy
-    return state, timing
+            if not (step % log_every == 0 or evaluate_now or save_now or step == start + 1):
+                continue
+            row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
+            row["learning_rate"] = float(trainer.learning_rate(step - 1))
+            if evaluate_now and "validation" in trainer.feeds:
+                row |= _validate(trainer, state)
+            run.log(**row)
+            progress.show(step, row)
+            if save_now:
+                checkpoints.save(step, state, row.get("val_accuracy"))
+            if time.monotonic() - plotted > PLOT_INTERVAL:
+                report.plot_curves(run.metrics, run.plots)
+                plotted = time.monotonic()
+            meter.restart()
+    return state
 
 
-def _read(pending: list[Any], step: int, checkpoints: Checkpoints) -> dict[str, float]:
-    """Returns the mean metrics of the latest steps, of which `step` is the last.
-
-    Raises:
-        FloatingPointError: a loss is infinite or not a number.
-    """
-    rows = jax.device_get(pending)
-    for i, row in enumerate(rows):
-        if not math.isfinite(row["loss"]):
-            bad, saved = step - len(rows) + i + 1, checkpoints.latest_step()
-            where = f"step {saved} in {checkpoints.directory}" if saved else "none"
-            raise FloatingPointError(
-                f"the loss became {row['loss']} at step {bad}; the last good checkpoint: {where}. "
-                "A lower learning rate or a warm-up usually helps."
-            )
-    return {f"train_{k}": float(sum(row[k] for row in rows) / len(rows)) for k in rows[0]}
+def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
+    feed = trainer.feeds["validation"]
+    result = evaluate(trainer.eval_step, state, feed, trainer.devices)
+    return {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
 
 
 def _finish(
-    trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, timing: dict[str, float]
+    trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, started: float
 ) -> dict[str, Any]:
     """Evaluates the last state on the test split, writes plots and summary.json."""
     scored = [row for row in run.metrics if "val_accuracy" in row]
@@ -226,7 +195,11 @@ def _finish(
     }
     if "test" in trainer.feeds:
         summary["test"] = evaluate(trainer.eval_step, state, trainer.feeds["test"], trainer.devices)
-    summary |= timing | {"devices": [d.device_kind for d in jax.devices()], "versions": _versions()}
+    summary |= {
+        "seconds": time.monotonic() - started,
+        "devices": [d.device_kind for d in jax.devices()],
+        "versions": _versions(),
+    }
     report.plot_curves(run.metrics, run.plots)
     run.write_json("summary.json", summary)
     if "test" in summary:
@@ -237,8 +210,8 @@ def _finish(
     return summary
 
 
-def _description(trainer: Trainer, run: Run) -> str:
-    state, config = trainer.initial_state, trainer.config
+def _description(trainer: Trainer, state: TrainState, run: Run) -> str:
+    config = trainer.config
     sizes = ", ".join(f"{len(feed):,} {name}" for name, feed in trainer.feeds.items())
     parameters = sum(p.size for p in state.params.values()) / 1e6
     return (

@@ -1,14 +1,10 @@
 """Optimisers that take exactly torch's steps."""
 
-from collections.abc import Callable
-
-import jax
 import optax
 
 from flaxzoo.config import OptimizerConfig
 from flaxzoo.errors import unknown
-
-Schedule = Callable[[jax.Array], jax.Array | float]
+from flaxzoo.training.schedule import Schedule
 
 
 def sgd(

@@ -1,7 +1,7 @@
 """What a run shows while it goes: one live line on a terminal, plain lines anywhere else."""
 
 import time
-from typing import Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -33,7 +33,7 @@ class ProgressLine:
         )
         self._printed = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressLine":
         self._live.start()
         return self
 
@@ -44,7 +44,7 @@ class ProgressLine:
         """Prints a line that stays."""
         self.console.print(text, markup=False)
 
-    def show(self, step: int, row: dict[str, float]) -> None:
+    def show(self, step: int, row: dict[str, Any]) -> None:
         """Shows the state after `step` updates; `row` holds what metrics.jsonl got."""
         text = (
             f"loss {row['train_loss']:.3f}  acc {row['train_accuracy']:6.2%}  "
@@ -52,6 +52,12 @@ class ProgressLine:
         )
         epoch = f"epoch {row['epoch']:.1f}/{self.total_steps / self.steps_per_epoch:.0f}"
         self._live.update(self._task, completed=step, description=epoch, text=text)
+        if "val_accuracy" in row:
+            self.say(
+                f"{epoch}  loss {row['train_loss']:.3f}  validation loss {row['val_loss']:.3f}  "
+                f"accuracy {row['val_accuracy']:.2%}"
+            )
+            return
         now = time.monotonic()
         if not self.console.is_terminal and now - self._printed >= PLAIN_INTERVAL:
             self._printed = now

@@ -9,7 +9,7 @@ from flax import nnx
 
 from flaxzoo.layers.module import named_variables, value_of
 
-Arrays = dict[str, jax.Array]
+Arrays = dict[str, Any]  # by dotted name; leaves may also be shapes or shardings, as in any pytree
 
 
 @jax.tree_util.register_dataclass
@@ -22,7 +22,7 @@ class TrainState:
     of nnx modules.
     """
 
-    step: jax.Array  # int32, the number of updates taken
+    step: Any  # int32, the number of updates taken
     params: Arrays
     batch_stats: Arrays
     opt_state: Any

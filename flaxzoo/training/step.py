@@ -64,7 +64,7 @@ def make_train_step(
         if axis_name is not None:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = jax.tree.map(jnp.add, state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return step

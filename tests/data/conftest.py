@@ -1,6 +1,5 @@
-"""Folders of images, made on the spot; and where the larger real ones are."""
+"""Folders of images, made on the spot."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,13 +30,3 @@ def folder(tmp_path: Path) -> Path:
                 path = tmp_path / "pets" / split / name / f"{i}.png"
                 _save_image(path, 100 * label + i, (12 + i, 10 + label))
     return tmp_path / "pets"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real images, which are no part of the repository: $FLAXZOO_SHARED_DATA or ../shared/data."""
-    default = Path(__file__).parents[3] / "shared" / "data"
-    path = Path(os.environ.get("FLAXZOO_SHARED_DATA") or default)
-    if not path.is_dir():
-        pytest.skip(f"no real images: {path} is not there; set FLAXZOO_SHARED_DATA")
-    return path

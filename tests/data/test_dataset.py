@@ -46,6 +46,7 @@ def test_many_files_are_cheap_to_pickle():
     assert pickle.loads(pickled).name(9_999) == "/data/class/009999.jpg"
 
 
+@pytest.mark.shared_data
 def test_real_photographs_decode_to_rgb(shared_data):
     paths = sorted((shared_data / "imagenet_sample").glob("*.JPEG"))[:3]
     split = FileSplit([str(path) for path in paths], np.zeros(3, np.int32))

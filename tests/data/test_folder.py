@@ -19,14 +19,16 @@ def test_folders_are_classes_and_splits(folder):
 
 def test_without_split_folders_everything_is_train(folder):
     pets = data.load(f"folder={folder / 'train'}", validation=0)
-    assert len(pets.train) == 12 and pets.test is None
+    assert len(pets.train) == 12
+    assert pets.test is None
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_a_validation_folder_is_used_as_it_is(folder, name):
     shutil.copytree(folder / "test", folder / name)
     pets = data.load(f"folder={folder}", validation=0.5)
-    assert len(pets.train) == 12 and len(pets.validation) == 4
+    assert len(pets.train) == 12
+    assert len(pets.validation) == 4
 
 
 def test_two_validation_folders_are_one_too_many(folder):
@@ -60,7 +62,9 @@ def test_a_path_that_is_no_folder_of_classes_is_refused(tmp_path, path, message)
 
 def test_an_empty_class_is_named(folder):
     (folder / "train" / "emu").mkdir()
-    with pytest.raises(UserError, match=r"class folder .*train/emu has no images; expected .*\.jpg"):
+    with pytest.raises(
+        UserError, match=r"class folder .*train/emu has no images; expected .*\.jpg"
+    ):
         data.load(f"folder={folder}")
 
 

@@ -45,12 +45,12 @@ def test_batches_hold_the_images_that_the_order_names():
         indices = batch_indices(1, step, 23, 4)
         np.testing.assert_array_equal(batch["label"], indices)
         np.testing.assert_array_equal(batch["image"], split.images[indices])
-    assert batches[0]["image"].dtype == np.uint8 and batches[0]["label"].dtype == np.int32
+    assert batches[0]["image"].dtype == np.uint8
+    assert batches[0]["label"].dtype == np.int32
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing(workers):
-    assert_same(collect(workers=workers), collect())
+def test_worker_processes_change_nothing():
+    assert_same(collect(workers=2), collect())
 
 
 def test_a_stream_can_start_at_any_step():
@@ -59,7 +59,11 @@ def test_a_stream_can_start_at_any_step():
 
 def test_each_epoch_crops_anew():
     first, second = (
-        {int(label): image for b in epoch for label, image in zip(b["label"], b["image"])}
+        {
+            int(label): image
+            for b in epoch
+            for label, image in zip(b["label"], b["image"], strict=True)
+        }
         for epoch in (collect(num_steps=5), collect(start_step=5, num_steps=5))
     )
     common = first.keys() & second.keys()
@@ -74,7 +78,8 @@ def test_processes_share_the_global_batch():
 
 
 @pytest.mark.parametrize(
-    ("crop", "resize"), [("random_resized", None), ("resize", None), ("center", None), ("center", 9)]
+    ("crop", "resize"),
+    [("random_resized", None), ("resize", None), ("center", None), ("center", 9)],
 )
 def test_images_of_any_size_leave_in_one(folder, crop, resize):
     pets = data.load(f"folder={folder}", validation=0)
@@ -83,11 +88,9 @@ def test_images_of_any_size_leave_in_one(folder, crop, resize):
         assert [batch["image"].shape for batch in batches] == [(5, 7, 7, 3)] * 2
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_covers_every_image_once_and_pads_with_black(workers):
-    options = {"batch_size": 8, "image_size": 8, "workers": workers}
-    with eval_batches_of(numbered(), **options) as stream_:
-        batches = list(stream_)
+def test_evaluation_covers_every_image_once_and_pads_with_black():
+    with eval_batches_of(numbered(), batch_size=8, image_size=8) as whole:
+        batches = list(whole)
     assert [int(batch["mask"].sum()) for batch in batches] == [8, 8, 7]
     labels = np.concatenate([batch["label"][batch["mask"]] for batch in batches])
     assert labels.tolist() == list(range(23))
@@ -97,7 +100,9 @@ def test_evaluation_covers_every_image_once_and_pads_with_black(workers):
 
 def test_evaluation_crops_the_centre():
     with eval_batches_of(numbered(size=10), batch_size=4, image_size=6, resize=10) as batches:
-        np.testing.assert_array_equal(next(batches)["image"], numbered(size=10).images[:4, 2:8, 2:8])
+        np.testing.assert_array_equal(
+            next(batches)["image"], numbered(size=10).images[:4, 2:8, 2:8]
+        )
 
 
 @pytest.mark.parametrize(
@@ -122,8 +127,8 @@ def test_a_value_out_of_range_is_refused_before_anything_starts(changes, message
 
 @pytest.fixture
 def damaged(folder: Path) -> data.Split:
-    """Twelve files; those at 2, 3 and 9 cannot be read."""
-    for name in ("cat/2.png", "cat/3.png", "dog/3.png"):
+    """Twelve files; those at 2, 3 and 5, the last cat, cannot be read."""
+    for name in ("cat/2.png", "cat/3.png", "cat/5.png"):
         (folder / "train" / name).write_bytes(b"no image")
     return data.load(f"folder={folder}", validation=0).train
 
@@ -133,15 +138,14 @@ TWELVE = {"seed": 0, "batch_size": 12, "image_size": 4, "num_steps": 2}
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_file_is_named(damaged, workers):
-    with pytest.raises(UserError, match=r"cannot read image .*/(cat/2|cat/3|dog/3)\.png: not an"):
+    with pytest.raises(UserError, match=r"cannot read image .*/cat/[235]\.png: not an"):
         list(train_batches(damaged, workers=workers, **TWELVE))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_in_training_the_next_readable_image_takes_its_place(damaged, workers, caplog):
-    with train_batches(damaged, crop="resize", workers=workers, on_error="skip", **TWELVE) as it:
+def test_in_training_the_next_readable_image_takes_its_place(damaged):
+    with train_batches(damaged, crop="resize", on_error="skip", **TWELVE) as it:
         batches = list(it)
-    replaced = {2: 4, 3: 4, 9: 10}
+    replaced = {2: 4, 3: 4, 5: 6}
     with eval_batches_of(damaged, batch_size=12, image_size=4, on_error="skip") as it:
         images = next(it)["image"]
     for step, batch in enumerate(batches):
@@ -151,17 +155,17 @@ def test_in_training_the_next_readable_image_takes_its_place(damaged, workers, c
 
 
 def test_every_skipped_file_is_reported_once_with_the_reason(damaged, caplog):
-    with caplog.at_level(logging.WARNING, "flaxzoo"):
-        with train_batches(damaged, on_error="skip", **TWELVE) as batches:
-            list(batches)
+    caplog.set_level(logging.WARNING, "flaxzoo")
+    with train_batches(damaged, on_error="skip", **TWELVE) as batches:
+        list(batches)
     found = sorted(record.getMessage().rsplit("train/", 1)[1] for record in caplog.records)
-    assert found == [f"{name}.png: not an image" for name in ("cat/2", "cat/3", "dog/3")]
+    assert found == [f"{name}.png: not an image" for name in ("cat/2", "cat/3", "cat/5")]
 
 
 def test_in_evaluation_an_unreadable_image_is_masked_out(damaged, caplog):
     with eval_batches_of(damaged, batch_size=8, image_size=4, on_error="skip") as batches:
         masks = np.concatenate([batch["mask"] for batch in batches])
-    assert np.flatnonzero(~masks).tolist() == [2, 3, 9, 12, 13, 14, 15]
+    assert np.flatnonzero(~masks).tolist() == [2, 3, 5, 12, 13, 14, 15]
     assert len(caplog.records) == 3
 
 
@@ -169,19 +173,21 @@ def test_a_set_with_no_readable_image_is_an_error_even_when_skipping(folder):
     for path in (folder / "train").glob("*/*.png"):
         path.write_bytes(b"")
     split = data.load(f"folder={folder}", validation=0).train
-    with pytest.raises(UserError, match="12 images in a row cannot be read, from .*png"):
+    with pytest.raises(UserError, match=r"12 images in a row cannot be read, from .*png"):
         list(train_batches(split, on_error="skip", **TWELVE))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_closing_early_leaves_nothing_running(workers):
     before = set(threading.enumerate())
     options = {"seed": 0, "batch_size": 4, "image_size": 8, "num_steps": 10**6}
     with train_batches(numbered(), workers=workers, **options) as batches:
         next(batches)
     assert not multiprocessing.active_children()
-    named = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not [name for name in named if name.startswith(("flaxzoo", "grain"))]
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith(("flaxzoo", "grain")):
+            thread.join(timeout=5)
+            assert not thread.is_alive()
     with pytest.raises(StopIteration):
         next(batches)
 
@@ -196,18 +202,18 @@ def test_a_program_that_forgets_to_close_still_ends_quietly(tmp_path, workers):
 
         if __name__ == "__main__":
             train = data.load("digits").train
-            batches = train_batches(
-                train, seed=0, batch_size=8, image_size=8, num_steps=99, workers={workers}
-            )
-            kept = next(batches)
-            print(kept["image"].shape)
+            options = dict(seed=0, batch_size=8, image_size=8, workers={workers})
+            consumed = list(train_batches(train, num_steps=2, **options))
+            forgotten = train_batches(train, num_steps=99, **options)
+            kept = next(forgotten)
+            print(len(consumed), kept["image"].shape)
         """)
     )
     command = [sys.executable, "-W", "error", str(script)]
     run = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": ":".join(sys.path)}
     )
-    assert (run.returncode, run.stdout, run.stderr) == (0, "(8, 8, 8, 1)\n", "")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "2 (8, 8, 8, 1)\n", "")
 
 
 def test_little_shared_memory_is_left_alone(monkeypatch):

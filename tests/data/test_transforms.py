@@ -100,8 +100,8 @@ def test_center_crop_is_resize_then_crop(height, width, channels):
     size = (int(36 * width / short), int(36 * height / short))
     whole = resized(image, size)
     top, left = round((size[1] - 32) / 2), round((size[0] - 32) / 2)
-    expected = whole[top : top + 32, left : left + 32].astype(int)
-    assert np.abs(center_crop(image, 32, resize=36) - expected).max() <= 1  # rounding of weights
+    expected = whole[top : top + 32, left : left + 32]
+    np.testing.assert_array_equal(center_crop(image, 32, resize=36), expected)
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -137,30 +137,23 @@ def test_random_crops_lie_within_scale_and_ratio():
     height = (crops[:, -1, 0, 0] - crops[:, 0, 0, 0]) * 64 / 63
     width = (crops[:, 0, -1, 1] - crops[:, 0, 0, 1]) * 64 / 63
     area, ratio = height * width / (160 * 200), width / height
-    assert 0.07 < area.min() < 0.1 and 0.9 < area.max() < 1.05
-    assert 0.70 < ratio.min() < 0.8 and 1.27 < ratio.max() < 1.4
+    assert 0.07 < area.min() < 0.1
+    assert 0.9 < area.max() < 1.05
+    assert 0.70 < ratio.min() < 0.8
+    assert 1.27 < ratio.max() < 1.4
     center = crops[:, :, :, 1].mean((1, 2)) / 199
-    assert center.min() < 0.3 and center.max() > 0.7
+    assert center.min() < 0.3
+    assert center.max() > 0.7
 
 
 def test_an_extreme_shape_falls_back_to_the_largest_central_box():
     image = np.zeros((10, 200, 3), np.uint8)
     image[:, 94:107] = 255  # 13 = round(10 * 4 / 3) wide
     crop = random_resized_crop(image, 8, np.random.default_rng(0), scale=(1.0, 1.0))
-    assert crop.shape == (8, 8, 3) and crop[:, 1:].min() == 255
+    assert crop.shape == (8, 8, 3)
+    assert crop[:, 1:].min() == 255
 
 
 def test_a_random_crop_is_a_function_of_its_generator():
     crops = [random_resized_crop(noise(50, 60), 16, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(*crops)
-
-
-def test_real_photographs_crop_as_pillow_does(shared_data):
-    for path in sorted((shared_data / "imagenet_sample").glob("*.JPEG"))[:2]:
-        image = decode(path)
-        height, width = image.shape[:2]
-        short = min(height, width)
-        whole = resized(image, (int(256 * width / short), int(256 * height / short)))
-        top, left = round((whole.shape[0] - 224) / 2), round((whole.shape[1] - 224) / 2)
-        expected = whole[top : top + 224, left : left + 224].astype(int)
-        assert np.abs(center_crop(image, 224, resize=256) - expected).max() <= 1

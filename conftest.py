@@ -1,0 +1,41 @@
+"""Shared by tests/ and parity_tests/: the CPU, double precision, a compilation cache, real images.
+
+It imports nothing of flaxzoo: shapes in signatures are only checked in modules imported after it.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")  # the tests compare digits, which a GPU rounds otherwise
+
+
+def pytest_configure(config):
+    """Keeps compiled programs between runs, since compiling is most of a run's time."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxzoo" / "tests"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # A folder that cannot be written, or an entry cut short by a killed run: it compiles again.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Error (reading|writing) persistent compilation cache"
+    )
+
+
+@pytest.fixture
+def x64():
+    """Turns float64 on for one test."""
+    with (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64(True):  # jax < 0.8
+        yield
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real images that lies beside the repository on some machines."""
+    default = Path(__file__).parents[1] / "shared" / "data"
+    folder = Path(os.environ.get("FLAXZOO_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of real images at {folder} (FLAXZOO_SHARED_DATA)")
+    return folder

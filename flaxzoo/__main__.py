@@ -1,0 +1,108 @@
+"""`python -m flaxzoo COMMAND`, also installed as `flaxzoo COMMAND`."""
+
+import argparse
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxzoo.cli import prepare_jax, run_command, train_command
+from flaxzoo.errors import unknown
+
+
+def main() -> None:
+    """Runs the command that the command line names; exits with its code."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["train"]:  # its flags are ml_collections'
+        sys.exit(run_command(lambda: train_command(arguments[1:])))
+    parsed = _parser().parse_args(arguments)
+    sys.exit(run_command(lambda: parsed.run(parsed)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flaxzoo", description="Image classifiers in JAX/Flax, equal to their PyTorch twins."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("train", help="train: the same flags as train.py")
+
+    models = commands.add_parser("models", help="list the models")
+    models.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnext*'")
+    models.set_defaults(run=_models)
+
+    parity = commands.add_parser(
+        "parity",
+        help="compare models with their PyTorch twins",
+        description="Gives both twins the same calibrated weights and compares features, logits, "
+        "gradients, running statistics and parameters after SGD steps. Exit code 1 if they differ.",
+        epilog="example: flaxzoo parity resnext50_32x4d --image-size 224",
+    )
+    parity.add_argument("pattern", help="a model, or a shell pattern, like 'resnet*'")
+    parity.add_argument("--dtype", choices=("float64", "float32", "both"), default="both")
+    parity.add_argument("--image-size", type=int, default=64, metavar="PIXELS")
+    parity.add_argument("--batch-size", type=int, default=2)
+    parity.add_argument("--train-steps", type=int, default=3, metavar="N", help="0: forward only")
+    parity.set_defaults(run=_parity)
+    return parser
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from flaxzoo.convert import to_torch
+    from flaxzoo.models import create_model
+
+    table = Table("model", "parameters (M)", "classes", "smallest image", box=None)
+    for name in _matching(arguments.pattern):
+        model = create_model(name, abstract=True)
+        parameters = sum(
+            value.size
+            for key, value in to_torch(model).items()
+            if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        )
+        row = (f"{parameters / 1e6:.2f}", str(model.num_classes), str(model.min_size))
+        table.add_row(name, *row)
+    Console().print(table)
+
+
+def _parity(arguments: argparse.Namespace) -> None:
+    import jax
+
+    from flaxzoo.parity import KINDS, compare
+
+    prepare_jax()
+    jax.config.update("jax_enable_x64", True)
+    dtypes = ("float64", "float32") if arguments.dtype == "both" else (arguments.dtype,)
+    console, different = Console(soft_wrap=True), 0
+    console.print(f"{'model':24}{'dtype':10}{''.join(f'{k:>12}' for k in KINDS)}   result")
+    for name in _matching(arguments.pattern):
+        for dtype in dtypes:
+            started = time.monotonic()
+            report = compare(
+                name,
+                dtype=dtype,
+                image_size=arguments.image_size,
+                batch_size=arguments.batch_size,
+                train_steps=arguments.train_steps,
+            )
+            errors = "".join(f"{report.worst(kind):>12.1e}" for kind in KINDS)
+            seconds = time.monotonic() - started
+            result = "equal" if report.equal else "DIFFERENT"
+            console.print(f"{name:24}{dtype:10}{errors}   {result}  ({seconds:.0f} s)")
+            for d in report.failures[:5]:
+                console.print(f"    {d.kind} {d.name}: {d.error:.1e}, allowed {d.allowed:.1e}")
+            different += not report.equal
+    if different:
+        raise SystemExit(1)
+
+
+def _matching(pattern: str) -> list[str]:
+    from flaxzoo.models import VARIANTS, list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise unknown("model", pattern, VARIANTS)
+    return names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""2-D convolution for XLA's CPU backend: the same numbers as the native one, several times sooner.
+
+XLA:CPU hands a plain dense convolution to Eigen, which is good. The rest runs in plain loops:
+depthwise convolutions 10-40x slower than need be, kernel gradients of grouped ones over 100x, and a
+kernel gradient inside a `lax.scan` 10x. Here each of them is a few operations that XLA:CPU does
+well: matrix products, slices, pads and sums. `benchmarks/conv_cpu.py` measures the difference; the
+figures below are milliseconds on one core for a batch of 8, or of 64 where that is said.
+
+Two ways to write a convolution as products and shifts:
+
+* gather: slice the image once per kernel tap, multiply, sum (im2col, Chellapilla et al. 2006,
+  https://hal.science/inria-00112631).
+* scatter: multiply the image by every tap, shift each product to where it belongs, sum (col2im).
+  It is the transpose of gather, and at stride 1 also a convolution, with the kernel flipped.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# XLA:CPU fuses a sum of 9 shifted arrays into one loop, and no longer does so for 25: depthwise 3x3
+# 144@56 takes 3.3 by scatter and 7.0 by gather, 5x5 240@28 takes 18.7 and 4.8.
+MAX_SCATTER_TAPS = 9
+# Positions per matrix product. A step over one large image keeps its columns in cache; small images
+# share a step, since a short product wastes its setup: kernel gradient 512@7 from 46 to 29, 32
+# groups 256@4 (batch 64) from 11 to 5.
+DENSE_POSITIONS = 256
+GROUPED_POSITIONS = 64
+
+
+class Window(NamedTuple):
+    """What a convolution needs besides its two arrays. Hashable: one window, one trace."""
+
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    groups: int
+
+
+def native(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw cg o"], window: Window):
+    """XLA's own convolution: the definition of what every function here computes."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=window.groups,
+    )
+
+
+def forward(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw cg o"], window: Window
+) -> Float[Array, "n ho wo o"]:
+    """`native`, by the formulation that is fastest on a CPU for these shapes."""
+    if _native_is_best(x, kernel, window) or not _known_and_not_empty(x, kernel, window):
+        return native(x, kernel, window)
+    dtype, x, kernel = x.dtype, _at_least_float32(x), _at_least_float32(kernel)
+    gather, scatter = _gather_grouped, _scatter_grouped
+    if _is_depthwise(x, window):
+        gather, scatter = _gather_depthwise, _scatter_depthwise
+        x = jnp.repeat(x, kernel.shape[3] // x.shape[3], axis=3)  # a channel per output
+    if window.stride == (1, 1) and _num_taps(kernel) <= MAX_SCATTER_TAPS:
+        size = _output_size(x, kernel, window)
+        y = scatter(x, kernel[::-1, ::-1], _mirrored(window, kernel), size)
+    else:
+        y = gather(x, kernel, window)
+    return y.astype(dtype)
+
+
+def backward(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw cg o"],
+    grad: Float[Array, "n ho wo o"],
+    window: Window,
+) -> tuple[Float[Array, "n h w c"], Float[Array, "kh kw cg o"]]:
+    """Gradients of `native` for the image and the kernel, given that of its output."""
+    dtype, x, kernel, grad = x.dtype, *map(_at_least_float32, (x, kernel, grad))
+    if _native_is_best(x, kernel, window):
+        dx = _input_grad_dense(grad, kernel, window, x.shape[1:3])
+        dkernel = _kernel_grad_grouped(x, grad, kernel.shape, window)
+    elif _is_depthwise(x, window):
+        dx, dkernel = _backward_depthwise(x, kernel, grad, window)
+    else:
+        swapped = _swap_channels(kernel, window.groups)
+        gather, scatter = _gather_grouped, _scatter_grouped
+        dx = _input_grad(gather, scatter, grad, swapped, window, x.shape[1:3])
+        dkernel = _kernel_grad_grouped(x, grad, kernel.shape, window)
+    return dx.astype(dtype), dkernel.astype(dtype)
+
+
+def has_fast_backward(x: Array, kernel: Array, window: Window) -> bool:
+    """Whether `backward` knows these shapes: a batch of known size, and nothing empty."""
+    return isinstance(x.shape[0], int) and _known_and_not_empty(x, kernel, window)
+
+
+# --- which formulation ---------------------------------------------------------------------------
+
+
+def _native_is_best(x, kernel, window: Window) -> bool:
+    """A dense convolution with more than one tap, unless the kernel is larger than the image.
+
+    Eigen is as fast as the matrix product where it is used at all (3x3 64@56: 29 against 72). XLA
+    does not use it for a kernel larger than the image: 3x3 128@2 (batch 64) takes 15.7, as a
+    matrix product 1.4. One tap is one matrix product: backward 256-64@56 54 instead of 197.
+    """
+    if window.groups > 1 or _num_taps(kernel) == 1:
+        return False
+    sizes = zip(kernel.shape[:2], x.shape[1:3], strict=True)
+    return all(not isinstance(size, int) or taps <= size for taps, size in sizes)
+
+
+def _known_and_not_empty(x, kernel, window: Window) -> bool:
+    """False sends to XLA: arrays with no elements, and images of symbolic size (`jax.export`)."""
+    sizes = (*x.shape[1:], *kernel.shape)
+    if not all(isinstance(size, int) for size in sizes) or 0 in sizes:
+        return False
+    batch_is_empty = isinstance(x.shape[0], int) and x.shape[0] == 0
+    return not batch_is_empty and min(_output_size(x, kernel, window)) > 0
+
+
+def _is_depthwise(x, window: Window) -> bool:
+    return window.groups == x.shape[3]
+
+
+# --- depthwise: no product to speak of, so slices and sums of whole channels ----------------------
+
+
+def _gather_depthwise(x, kernel, window: Window):
+    """Shift-and-add: native 3x3 144@56 takes 197, this 7."""
+    size = _output_size(x, kernel, window)
+    taps = _taps(_pad(x, window), _offsets(kernel.shape, window), size, window.stride)
+    return sum(tap * weight for tap, weight in zip(taps, _weights(kernel), strict=True))
+
+
+def _scatter_depthwise(x, kernel, window: Window, size: tuple[int, int]):
+    """Multiply-shift-and-add, with interior padding for the stride: half the time of gather."""
+    offsets = _offsets(kernel.shape, window)
+    products = [x * weight for weight in _weights(kernel)]
+    return _shift_and_add(products, offsets, window, size)
+
+
+def _backward_depthwise(x, kernel, grad, window: Window):
+    """Both gradients; a channel multiplier m is m kernels on copies of the channel."""
+    *batch_and_size, channels = x.shape
+    x = jnp.repeat(x, kernel.shape[3] // channels, axis=3)
+    gather, scatter = _gather_depthwise, _scatter_depthwise
+    dx = _input_grad(gather, scatter, grad, kernel, window, x.shape[1:3])
+    dx = dx.reshape(*batch_and_size, channels, -1).sum(axis=4)
+    return dx, _kernel_grad_depthwise(x, grad, kernel.shape, window)
+
+
+def _kernel_grad_depthwise(x, grad, kernel_shape, window: Window):
+    """One output row at a time, all taps while it is cached: 7x7 96@56 takes 100, by image 227.
+
+    The kernel's rows are an axis and only its columns are unrolled, which compiles several times
+    sooner than one sum per tap.
+    """
+    kh, kw, _, channels = kernel_shape
+    n, rows, columns, _ = grad.shape
+    x, (dh, dw) = _pad(x, window), window.dilation
+    band = (1, (kh - 1) * dh + 1, x.shape[2], channels)
+    shifts = [(0, j * dw) for j in range(kw)]
+
+    def add_row(total, i):
+        image, row = i // rows, i % rows
+        seen = lax.dynamic_slice(x, (image, row * window.stride[0], 0, 0), band)[:, ::dh]
+        grad_row = lax.dynamic_slice(grad, (image, row, 0, 0), (1, 1, columns, channels))
+        taps = _taps(seen, shifts, (kh, columns), (1, window.stride[1]))
+        return total + jnp.stack([(tap * grad_row).sum(axis=(0, 2)) for tap in taps], axis=1), None
+
+    total = jnp.zeros((kh, kw, channels), grad.dtype)
+    return lax.scan(add_row, total, jnp.arange(n * rows))[0].reshape(kernel_shape)
+
+
+# --- grouped, and dense as one group: a batched matrix product ------------------------------------
+
+
+def _gather_grouped(x, kernel, window: Window):
+    """im2col: all taps side by side, one product per group."""
+    kh, kw, cg, out = kernel.shape
+    groups, size = window.groups, _output_size(x, kernel, window)
+    weights = kernel.reshape(kh * kw * cg, groups, out // groups).transpose(1, 0, 2)
+
+    def images(x):
+        columns = _columns(x, kernel.shape, window, size)
+        return _from_groups(columns @ weights, (-1, *size))
+
+    return _over_images(images, x, _images_per_step(x, size, kernel.shape, window))
+
+
+def _scatter_grouped(x, kernel, window: Window, size: tuple[int, int]):
+    """col2im: one product per group with all taps at once, then the shifts.
+
+    32 groups 128@56: 60, by gather 220 (an im2col of 4-channel pieces is mostly copying) and
+    native 284; and half the compile time of 32 separate convolutions' first one.
+    """
+    kh, kw, cg, out = kernel.shape
+    groups, h, w = window.groups, *x.shape[1:3]
+    offsets, width = _offsets(kernel.shape, window), out // groups
+    weights = kernel.reshape(kh * kw, cg, groups, width).transpose(2, 1, 0, 3)
+    weights = weights.reshape(groups, cg, -1)
+
+    def images(x):
+        products = (_to_groups(x, groups) @ weights).reshape(groups, -1, h, w, len(offsets) * width)
+        pieces = jnp.split(products, len(offsets), axis=-1)
+        y = _shift_and_add(pieces, offsets, window, size)
+        return _from_groups(y.reshape(groups, -1, width), (-1, *size))
+
+    return _over_images(images, x, _images_per_step(x, (h, w), kernel.shape, window))
+
+
+def _kernel_grad_grouped(x, grad, kernel_shape, window: Window):
+    """im2col of a few images at a time, summed by a scan.
+
+    Native is 2800 per image for 32 groups 128@56, this 29; dense 3x3 64@56 takes 99 (and 2900
+    inside a `lax.scan`), this 68. The transposed product, output channels first, is the faster.
+    """
+    kh, kw, cg, out = kernel_shape
+    groups, size = window.groups, grad.shape[1:3]
+
+    def images(x, grad):
+        columns = _columns(x, kernel_shape, window, size)
+        return jnp.einsum("gmo,gmk->gok", _to_groups(grad, groups), columns)
+
+    step = _images_per_step(x, size, kernel_shape, window)
+    total = jnp.zeros((groups, out // groups, kh * kw * cg), grad.dtype)
+    if step == x.shape[0]:
+        total = images(x, grad)
+    else:
+        steps = (_split(x, step), _split(grad, step))
+        total = lax.scan(lambda total, step: (total + images(*step), None), total, steps)[0]
+    return total.transpose(2, 0, 1).reshape(kernel_shape)
+
+
+def _columns(x, kernel_shape, window: Window, size: tuple[int, int]):
+    """Returns (groups, images * positions, taps * channels of a group)."""
+    x, groups = _pad(x, window), window.groups
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, groups, c // groups).transpose(3, 0, 1, 2, 4)
+    taps = _taps(x, _offsets(kernel_shape, window), size, window.stride)
+    return jnp.concatenate(taps, axis=-1).reshape(groups, -1, len(taps) * c // groups)
+
+
+def _to_groups(x, groups: int):
+    """(n, h, w, groups * c) to (groups, n * h * w, c)."""
+    return x.reshape(-1, groups, x.shape[-1] // groups).transpose(1, 0, 2)
+
+
+def _from_groups(y, leading: tuple[int, ...]):
+    """(groups, n * h * w, c) to (n, h, w, groups * c)."""
+    return y.transpose(1, 0, 2).reshape(*leading, y.shape[0] * y.shape[2])
+
+
+def _images_per_step(x, size: tuple[int, int], kernel_shape, window: Window) -> int:
+    """The smallest divisor of the batch that gives a product enough positions.
+
+    All images for one tap: its columns are the image itself, so there is nothing to keep in cache.
+    """
+    n, positions = x.shape[0], math.prod(size)
+    if not isinstance(n, int):
+        return 1  # exported for any batch size
+    if math.prod(kernel_shape[:2]) == 1 and window.groups == 1:
+        return n
+    enough = DENSE_POSITIONS if window.groups == 1 else GROUPED_POSITIONS
+    return next(k for k in range(1, n + 1) if k == n or n % k == 0 and k * positions >= enough)
+
+
+def _over_images(function, x, step: int):
+    """function(x), `step` images at a time."""
+    if step == x.shape[0]:
+        return function(x)
+    y = lax.map(function, _split(x, step))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _split(x, step: int):
+    return x.reshape(-1, step, *x.shape[1:])
+
+
+# --- the gradient for the image ------------------------------------------------------------------
+
+
+def _input_grad(gather, scatter, grad, swapped, window: Window, size: tuple[int, int]):
+    """Scatter is the transpose; with many taps, gather from the gradient with zeros in between."""
+    if _num_taps(swapped) <= MAX_SCATTER_TAPS:
+        return scatter(grad, swapped, window, size)
+    rows, columns = _input_grad_padding(grad, swapped, window, size)
+    dilated = lax.pad(
+        grad,
+        jnp.zeros((), grad.dtype),
+        ((0, 0, 0), (*rows, window.stride[0] - 1), (*columns, window.stride[1] - 1), (0, 0, 0)),
+    )
+    plain = window._replace(stride=(1, 1), padding=((0, 0), (0, 0)))
+    return gather(dilated, swapped[::-1, ::-1], plain)
+
+
+def _input_grad_dense(grad, kernel, window: Window, size: tuple[int, int]):
+    """The native gradient, written as a forward convolution with a flipped kernel.
+
+    XLA:CPU runs its own form of it, with the flip in the convolution, as a plain loop inside a
+    `lax.scan`: 3x3 64@56 takes 202 there, this 32.
+    """
+    return lax.conv_general_dilated(
+        grad,
+        _swap_channels(kernel, 1)[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=_input_grad_padding(grad, kernel, window, size),
+        lhs_dilation=window.stride,
+        rhs_dilation=window.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _input_grad_padding(grad, kernel, window: Window, size: tuple[int, int]):
+    """Padding of the stride-dilated gradient that makes a stride-1 convolution give `size`."""
+    reach = _offsets(kernel.shape, window)[-1]
+    padding = []
+    for axis in (0, 1):
+        low = reach[axis] - window.padding[axis][0]
+        dilated = (grad.shape[1 + axis] - 1) * window.stride[axis] + 1
+        padding.append((low, size[axis] + reach[axis] - low - dilated))
+    return padding
+
+
+def _swap_channels(kernel, groups: int):
+    """(kh, kw, i, groups * o) to (kh, kw, o, groups * i)."""
+    kh, kw, cg, out = kernel.shape
+    kernel = kernel.reshape(kh, kw, cg, groups, out // groups).transpose(0, 1, 4, 3, 2)
+    return kernel.reshape(kh, kw, out // groups, groups * cg)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+def _num_taps(kernel) -> int:
+    return kernel.shape[0] * kernel.shape[1]
+
+
+def _weights(kernel):
+    """The weight of each channel, tap by tap, of a depthwise kernel."""
+    return kernel.reshape(-1, kernel.shape[3])
+
+
+def _offsets(kernel_shape, window: Window) -> list[tuple[int, int]]:
+    """Where each tap looks, from the corner of its window; the last is the window's reach."""
+    (kh, kw), (dh, dw) = kernel_shape[:2], window.dilation
+    return [(i * dh, j * dw) for i in range(kh) for j in range(kw)]
+
+
+def _output_size(x, kernel, window: Window) -> tuple[int, int]:
+    reach = _offsets(kernel.shape, window)[-1]
+    rows, columns = (
+        (x.shape[1 + axis] + sum(window.padding[axis]) - reach[axis] - 1) // window.stride[axis] + 1
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def _mirrored(window: Window, kernel) -> Window:
+    """The window whose scatter, with the flipped kernel, is the gather of this stride-1 window."""
+    reach = _offsets(kernel.shape, window)[-1]
+    lows = [reach[axis] - window.padding[axis][0] for axis in (0, 1)]
+    return window._replace(padding=tuple((low, low) for low in lows))
+
+
+def _pad(x, window: Window):
+    return jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
+
+
+def _taps(x, offsets, size: tuple[int, int], stride: tuple[int, int]) -> list[Array]:
+    """What each tap sees of x (..., h, w, c), as (..., *size, c)."""
+    taps = []
+    for i, j in offsets:
+        rows = slice(i, i + (size[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(j, j + (size[1] - 1) * stride[1] + 1, stride[1])
+        taps.append(x[..., rows, columns, :])
+    return taps
+
+
+def _shift_and_add(pieces, offsets, window: Window, size: tuple[int, int]):
+    """Adds each piece (..., h, w, c) where its tap looked, in zeros of (..., *size, c).
+
+    Of the padding only the low side counts: `size` says where the high side ends.
+    """
+    total = 0
+    for piece, offset in zip(pieces, offsets, strict=True):
+        config = [(0, 0, 0)] * (piece.ndim - 3)
+        for axis in (0, 1):
+            low = offset[axis] - window.padding[axis][0]
+            dilated = (piece.shape[axis - 3] - 1) * window.stride[axis] + 1
+            config.append((low, size[axis] - low - dilated, window.stride[axis] - 1))
+        total += lax.pad(piece, jnp.zeros((), piece.dtype), (*config, (0, 0, 0)))
+    return total
+
+
+def _at_least_float32(x):
+    """A CPU computes half types in float32 anyway; this also keeps the sums in it."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

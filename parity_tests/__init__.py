@@ -1,0 +1,1 @@
+"""Tests that need PyTorch: every layer and model against its twin."""

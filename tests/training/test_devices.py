@@ -1,0 +1,79 @@
+"""One device and eight simulated ones take the same steps, under jit and under pmap."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# In float64, so that the order of a sum over devices cannot hide a difference in meaning.
+PROGRAM = """
+import sys, json
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_enable_x64", True)
+from flaxzoo import create_model
+from flaxzoo.config import AugmentConfig, Config, OptimizerConfig, data_config
+from flaxzoo.training.optimizer import make_optimizer
+from flaxzoo.training.parallel import all_devices
+from flaxzoo.training.state import TrainState, split_model
+from flaxzoo.training.step import make_train_step
+
+config = Config(parallel=sys.argv[1], augment=AugmentConfig(flip=True, shift=2),
+                optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"))
+devices = all_devices(config.parallel)
+model_def, params, stats = split_model(
+    create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
+optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
+state = devices.replicate(
+    TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+resident = devices.replicate({"image": images, "label": rng.integers(0, 10, 64, dtype=np.int32)})
+step = devices.compile_train(
+    make_train_step(model_def, optimizer, config, devices.axis_name))
+for _ in range(3):
+    index = rng.permutation(64)[:32].astype(np.int32)
+    state, metrics = step(state, devices.train_inputs({"index": index}), resident)
+arrays = state.params | state.batch_stats
+print(json.dumps({"devices": jax.device_count(), "loss": float(metrics["loss"]),
+                  "sums": {k: float(jnp.sum(v * jnp.arange(1, v.size + 1).reshape(v.shape)))
+                           for k, v in arrays.items()}}))
+"""
+
+
+def run(parallel: str, devices: int) -> dict:
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    output = subprocess.run(
+        [sys.executable, "-c", PROGRAM, parallel],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert output.returncode == 0, output.stderr
+    return json.loads(output.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def on_one_device() -> dict:
+    return run("jit", 1)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_eight_devices_equal_one(on_one_device, parallel):
+    on_eight = run(parallel, 8)
+    assert on_eight["devices"] == 8
+    assert on_eight["loss"] == pytest.approx(on_one_device["loss"], rel=1e-9)
+    names = sorted(on_one_device["sums"])
+    np.testing.assert_allclose(
+        [on_eight["sums"][name] for name in names],
+        [on_one_device["sums"][name] for name in names],
+        rtol=1e-9,
+        err_msg=str(names),
+    )

@@ -1,0 +1,157 @@
+"""Whole runs on the bundled digits."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from flaxzoo.checkpoint import Checkpoints
+from flaxzoo.errors import UserError
+from flaxzoo.training import loop
+from flaxzoo.training.loop import build, train
+
+
+def final_params(config, workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+    state = checkpoints.restore(build(config)[1])
+    checkpoints.close()
+    return jax.device_get((state.params, state.batch_stats, state.opt_state))
+
+
+def assert_trees_bit_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_run_leaves_everything_it_promises(config, tmp_path):
+    summary = train(config, tmp_path, quiet=True)
+
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 64
+    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {
+        "loss.png", "accuracy.png", "learning_rate.png"
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if "val_accuracy" in row] == [3, 6]
+    assert summary["test"]["count"] == 360
+
+
+def test_the_loss_falls(config, tmp_path):
+    config.duration, config.eval_every = "4 epochs", "4 epochs"
+    config.checkpoint.every = "4 epochs"
+    config.optimizer.learning_rate = 0.1
+    train(config, tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["train_loss"] for row in rows]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+    train(config, tmp_path / "whole", quiet=True)
+
+    real_log, seen = loop.Run.log, []
+
+    def interrupt_at_step_5(self, **row):
+        seen.append(row["step"])
+        if row["step"] == 5:
+            raise KeyboardInterrupt
+        real_log(self, **row)
+
+    monkeypatch.setattr(loop.Run, "log", interrupt_at_step_5)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", quiet=True)
+    monkeypatch.undo()
+    train(config, tmp_path / "cut", quiet=True)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert_trees_bit_equal(final_params(config, whole), final_params(config, cut))
+    steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]  # what was logged after the last checkpoint was dropped
+
+
+def test_a_finished_run_is_not_trained_again(config, tmp_path):
+    first = train(config, tmp_path, quiet=True)
+    again = train(config, tmp_path, quiet=True)
+    assert again["test"] == first["test"]
+    assert again["final"] == first["final"]
+
+
+def test_another_config_in_the_same_workdir_is_refused_with_the_difference(config, tmp_path):
+    train(config, tmp_path, quiet=True)
+    config.optimizer.learning_rate = 0.01
+    with pytest.raises(UserError, match=r"config.optimizer.learning_rate was 0.05 and is 0.01"):
+        train(config, tmp_path, quiet=True)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
+    config, tmp_path, monkeypatch
+):
+    real = loop.make_train_step
+
+    def poisoned(*args):
+        step = real(*args)
+
+        def nan_at_step_4(state, inputs, resident):
+            state, metrics = step(state, inputs, resident)
+            loss = jax.numpy.where(state.step == 4, np.nan, metrics["loss"])
+            return state, metrics | {"loss": loss}
+
+        return nan_at_step_4
+
+    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    where = re.escape(str(tmp_path / "checkpoints"))
+    with pytest.raises(FloatingPointError, match=rf"nan at step 4; .* step 2 in {where}"):
+        train(config, tmp_path, quiet=True)
+    assert not (tmp_path / "checkpoints" / "4").exists()
+
+
+def test_the_best_checkpoint_stays_besides_the_latest(config, tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(
+        loop, "_validate", lambda *_: {"val_loss": 0.0, "val_accuracy": next(accuracies)}
+    )
+    config.eval_every = config.checkpoint.every = "1 steps"
+    summary = train(config, tmp_path, quiet=True)
+    assert summary["best_validation"]["step"] == 2
+    kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"2", "5", "6"}
+
+
+def test_pmap_trains_the_same_run(config, tmp_path):
+    with_jit = train(config, tmp_path / "jit", quiet=True)
+    config = dataclasses.replace(config, parallel="pmap")
+    with_pmap = train(config, tmp_path / "pmap", quiet=True)
+    assert with_pmap["final"]["train_loss"] == pytest.approx(
+        with_jit["final"]["train_loss"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: setattr(c.model, "name", "resnet_tin"), "did you mean 'resnet_tiny'"),
+        (lambda c: setattr(c.model, "num_classes", 7), "num_classes is 7, but digits has 10"),
+        (lambda c: setattr(c.model, "stem", "imagenets"), "unknown stem 'imagenets'; did you mean 'imagenet'"),
+        (lambda c: setattr(c.data, "source", "digit"), "did you mean 'digits'"),
+        (lambda c: setattr(c.data, "mean", (0.5, 0.5, 0.5)), "1 number or one for each of the 1"),
+        (lambda c: setattr(c, "batch_size", 100_000), "does not fit the 1293 training images"),
+        (lambda c: setattr(c.optimizer, "name", "sgdd"), "did you mean 'sgd'"),
+        (lambda c: setattr(c, "duration", "a while"), "a number and a unit"),
+        (lambda c: setattr(c.model, "pretrained", "no.pth"), "cannot read the weights no.pth"),
+    ],
+)
+def test_a_slip_is_told_before_anything_is_written(config, tmp_path, change, words):
+    change(config)
+    with pytest.raises(UserError, match=words):
+        train(config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_named(config, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match=r"cannot write to the workdir .*file"):
+        train(config, blocked / "run", quiet=True)

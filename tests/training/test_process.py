@@ -1,0 +1,86 @@
+"""SIGKILL, then the same command again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAGS = [
+    "--config=configs/resnext.py", "--config.model.name=resnet_tiny", "--config.duration=12 steps", "--config.schedule.warmup=2 steps",
+    "--config.log_every=1 steps", "--config.eval_every=6 steps", "--config.checkpoint.every=2 steps",
+]  # fmt: skip
+TIME_LIMIT = 240  # seconds for one process, compiling included
+
+
+def start(workdir: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "train.py", *FLAGS, f"--workdir={workdir}"],
+        cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> None:
+    output, _ = process.communicate(timeout=TIME_LIMIT)
+    assert process.returncode == 0, output
+
+
+def logged_steps(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def saved_arrays(workdir: Path) -> dict[str, np.ndarray]:
+    from orbax.checkpoint import v1 as ocp
+
+    state = ocp.load_checkpointables(workdir / "checkpoints" / "12")["state"]
+    return state["params"] | state["batch_stats"]
+
+
+def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path):
+    finish(start(tmp_path / "whole"))
+
+    process = start(tmp_path / "killed")
+    deadline = time.monotonic() + TIME_LIMIT
+    while logged_steps(tmp_path / "killed") < 7:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run took no steps"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    finish(start(tmp_path / "killed"))
+
+    whole, killed = saved_arrays(tmp_path / "whole"), saved_arrays(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, killed[name], err_msg=name)
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--config=configs/resnex.py"], "did you mean 'configs/resnext.py'"),
+        (["--config=configs/resnext.py", "--config.batch_sze=3"], "did you mean batch_size"),
+    ],
+)
+def test_a_slip_is_one_line_and_exit_code_2(flags, words):
+    result = subprocess.run(
+        [sys.executable, "train.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
