@@ -4,8 +4,8 @@
 
 writes benchmarks/results/conv_cpu.json. The three are timed in turn, round after round, so that a
 busy machine slows all of them alike. torch runs in the better of its two layouts, NCHW and
-channels_last. XLA's gradient of a grouped convolution takes seconds per image and that of a
-depthwise one up to 2 seconds per batch: these are skipped unless asked for (--slow).
+channels_last. XLA's gradients of grouped and depthwise convolutions take up to minutes a batch:
+they are skipped unless asked for (--slow).
 """
 
 import argparse
@@ -151,7 +151,7 @@ def time_layer(layer, rounds: int, slow: bool) -> dict[str, dict]:
         calls = {name: pair[i] for name, pair in contenders(layer, slow).items()}
         skipped = [name for name, call in calls.items() if call is None]
         times = time_in_turn({name: call for name, call in calls.items() if call}, rounds)
-        result[direction] = times | dict.fromkeys(skipped, "skipped: seconds per image")
+        result[direction] = times | dict.fromkeys(skipped, "skipped: slow, see --slow")
     return result
 
 

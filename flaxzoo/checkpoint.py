@@ -73,11 +73,32 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
         )
         with _told(self.directory, "read"):
+            step = self.latest_step() if step is None else step
+            metadata = self._checkpointer.checkpointables_metadata(step).metadata
+            self._check_same_model(_shapes(metadata["state"]), _shapes(abstract))
             return self._checkpointer.load_checkpointables(step, {"state": abstract})["state"]
 
+    def _check_same_model(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+        """Refuses a checkpoint of other arrays: orbax would leave half a restore running."""
+        differing = [k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k)]
+        if differing:
+            name = min(differing)
+            raise UserError(
+                f"the checkpoints in {self.directory} are of another model or data set: {name} is "
+                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here "
+                f"({len(differing)} such differences)."
+            )
+
     def close(self) -> None:
+        """Waits for the save in progress and ends."""
         self.wait()
         self._checkpointer.close()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+            for path, leaf in leaves}  # fmt: skip
 
 
 class _Always:

@@ -51,20 +51,23 @@ def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
 
     _check_config_keys(argv)
     values = flags.FlagValues()
+    line = ["train.py", *argv]
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "file with get_config(arg), as FILE.py or FILE.py:ARG", flag_values=values
+        "config", None, "FILE.py or FILE.py:ARG", flag_values=values, sys_argv=line
     )
     workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     path = _config_path(argv)
     try:
-        rest = values(["train.py", *argv], known_only=False)[1:]
+        rest = values(line)[1:]
         config = config_flag.value
-    except flags.Error as error:
-        raise UserError(str(error)) from None
     except UserError:
         raise
-    except Exception as error:  # whatever the file's own code raises
-        raise UserError(f"{path}: {_explain(error)}") from error
+    except flags.Error as error:  # for a TypeError of the file, with its traceback in the text
+        _, in_file, traceback = str(error).partition("Traceback (most recent call last):")
+        text = f"{path}: {_explain(traceback.splitlines()[-1])}" if in_file else str(error)
+        raise UserError(text) from None
+    except Exception as error:  # whatever else the file's own code raises
+        raise UserError(f"{path}: {_explain(f'{type(error).__name__}: {error}')}") from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; flags look like --workdir=DIR.")
     check(config)
@@ -110,12 +113,12 @@ def _check_config_keys(argv: Arguments) -> None:
             )
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: str) -> str:
     """Returns what went wrong in a config file, with the nearest names for a misspelt one."""
-    match = re.search(r"(?:argument|attribute) '(\w+)'", str(error))
+    match = re.search(r"(?:argument|attribute) '(\w+)'", error)
     near = nearest_fields(match[1]) if match else []
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"{type(error).__name__}: {str(error).rstrip('.')}{hint or '.'}"
+    return f"{error.rstrip('.')}{hint or '.'}"
 
 
 def prepare_jax() -> None:

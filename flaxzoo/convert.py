@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -64,15 +65,22 @@ def to_torch(model: nnx.Module) -> dict[str, Any]:
         if isinstance(value, jax.ShapeDtypeStruct):
             axes = _TO_TORCH[len(value.shape)] if _is_kernel(name) else range(len(value.shape))
             shape = tuple(value.shape[axis] for axis in axes)
-            state_dict[torch_name(name)] = jax.ShapeDtypeStruct(shape, value.dtype)
+            state_dict[torch_name(name)] = jax.ShapeDtypeStruct(shape, _exported(value.dtype))
             counter: Any = jax.ShapeDtypeStruct((), np.int64)
         else:
             # A copy: the array of a CPU device is a read-only view of its buffer.
-            state_dict[torch_name(name)] = to_torch_layout(name, np.array(value))
+            state_dict[torch_name(name)] = to_torch_layout(
+                name, np.array(value, _exported(value.dtype))
+            )
             counter = np.zeros((), np.int64)
         if name.rpartition(".")[2] == "var":
             state_dict[f"{name.removesuffix('var')}{_COUNTER}"] = counter
     return state_dict
+
+
+def _exported(dtype: np.dtype) -> np.dtype:
+    """NumPy has no bfloat16 that torch.from_numpy knows; float32 holds the same numbers."""
+    return np.dtype(np.float32) if dtype == jnp.bfloat16 else dtype
 
 
 def load_torch(

@@ -46,7 +46,7 @@ def assert_close(ours, theirs: torch.Tensor, tolerance: float = TOLERANCE):
 
 
 def pull_back(layer: Callable, x: np.ndarray, cotangent: np.ndarray):
-    """Returns the output of a layer or function and its gradients, the parameters' as a state_dict."""
+    """Returns the output, the gradient of x, and those of a layer's parameters as in torch."""
     if not isinstance(layer, nnx.Module):
         y, x_grad = jax.jit(lambda x, ct: _value_and_vjp(layer, x, cotangent=ct))(x, cotangent)
         return y, x_grad, {}

@@ -22,7 +22,7 @@ def conv2d(
     """Convolves a batch of images, as `lax.conv_general_dilated` does, with equal gradients.
 
     GPUs and TPUs run exactly that convolution. On a CPU the shapes choose one of the formulations
-    in `conv_cpu`, for a training step 2 to 20 times faster.
+    in `conv_cpu`; `benchmarks/conv_cpu.py` times them, layer by layer.
 
     Limits, on every platform: no forward-mode differentiation (`jax.jvp`), as for any
     `jax.custom_vjp`. On CPUs only: some formulations scan over the images, so a jitted function of

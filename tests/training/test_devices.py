@@ -23,37 +23,42 @@ from flaxzoo.training.parallel import all_devices
 from flaxzoo.training.state import TrainState, split_model
 from flaxzoo.training.step import make_train_step
 
-config = Config(parallel=sys.argv[1], augment=AugmentConfig(flip=True, shift=2),
-                optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"))
-devices = all_devices(config.parallel)
-model_def, params, stats = split_model(
-    create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
-optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
-state = devices.replicate(
-    TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
-rng = np.random.default_rng(0)
-images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
-resident = devices.replicate({"image": images, "label": rng.integers(0, 10, 64, dtype=np.int32)})
-step = devices.compile_train(
-    make_train_step(model_def, optimizer, config, devices.axis_name))
-for _ in range(3):
-    index = rng.permutation(64)[:32].astype(np.int32)
-    state, metrics = step(state, devices.train_inputs({"index": index}), resident)
-arrays = state.params | state.batch_stats
-print(json.dumps({"devices": jax.device_count(), "loss": float(metrics["loss"]),
-                  "sums": {k: float(jnp.sum(v * jnp.arange(1, v.size + 1).reshape(v.shape)))
-                           for k, v in arrays.items()}}))
+def take_steps(parallel):
+    config = Config(parallel=parallel, augment=AugmentConfig(flip=True, shift=2),
+                    optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"))
+    devices = all_devices(parallel)
+    model_def, params, stats = split_model(
+        create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
+    optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
+    state = devices.replicate(
+        TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+    labels = rng.integers(0, 10, 64, dtype=np.int32)
+    resident = devices.replicate({"image": images, "label": labels})
+    step = devices.compile_train(
+        make_train_step(model_def, optimizer, config, devices.axis_name))
+    for _ in range(3):
+        index = rng.permutation(64)[:32].astype(np.int32)
+        state, metrics = step(state, devices.train_inputs({"index": index}), resident)
+    arrays = jax.device_get(state.params | state.batch_stats)
+    # Weighted sums: they also change when values change places.
+    sums = {k: float(np.sum(v * np.arange(1, v.size + 1).reshape(v.shape)))
+            for k, v in arrays.items()}
+    return {"devices": jax.device_count(), "loss": float(metrics["loss"]), "sums": sums}
+
+print(json.dumps({parallel: take_steps(parallel) for parallel in sys.argv[1:]}))
 """
 
 
-def run(parallel: str, devices: int) -> dict:
+def run(devices: int, *parallel: str) -> dict:
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
     output = subprocess.run(
-        [sys.executable, "-c", PROGRAM, parallel],
+        [sys.executable, "-c", PROGRAM, *parallel],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert output.returncode == 0, output.stderr
@@ -62,12 +67,17 @@ def run(parallel: str, devices: int) -> dict:
 
 @pytest.fixture(scope="module")
 def on_one_device() -> dict:
-    return run("jit", 1)
+    return run(1, "jit")["jit"]
+
+
+@pytest.fixture(scope="module")
+def on_eight_devices() -> dict:
+    return run(8, "jit", "pmap")
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_eight_devices_equal_one(on_one_device, parallel):
-    on_eight = run(parallel, 8)
+def test_eight_devices_equal_one(on_one_device, on_eight_devices, parallel):
+    on_eight = on_eight_devices[parallel]
     assert on_eight["devices"] == 8
     assert on_eight["loss"] == pytest.approx(on_one_device["loss"], rel=1e-9)
     names = sorted(on_one_device["sums"])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -19,10 +20,6 @@ def final_params(config, workdir):
     state = checkpoints.restore(build(config)[1])
     checkpoints.close()
     return jax.device_get((state.params, state.batch_stats, state.opt_state))
-
-
-def assert_trees_bit_equal(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_a_run_leaves_everything_it_promises(config, tmp_path):
@@ -67,7 +64,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypat
     train(config, tmp_path / "cut", quiet=True)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert_trees_bit_equal(final_params(config, whole), final_params(config, cut))
+    chex.assert_trees_all_equal(final_params(config, whole), final_params(config, cut))
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]  # what was logged after the last checkpoint was dropped
 
@@ -134,7 +131,10 @@ def test_pmap_trains_the_same_run(config, tmp_path):
     [
         (lambda c: setattr(c.model, "name", "resnet_tin"), "did you mean 'resnet_tiny'"),
         (lambda c: setattr(c.model, "num_classes", 7), "num_classes is 7, but digits has 10"),
-        (lambda c: setattr(c.model, "stem", "imagenets"), "unknown stem 'imagenets'; did you mean 'imagenet'"),
+        (
+            lambda c: setattr(c.model, "stem", "imagenets"),
+            "unknown stem 'imagenets'; did you mean 'imagenet'",
+        ),
         (lambda c: setattr(c.data, "source", "digit"), "did you mean 'digits'"),
         (lambda c: setattr(c.data, "mean", (0.5, 0.5, 0.5)), "1 number or one for each of the 1"),
         (lambda c: setattr(c, "batch_size", 100_000), "does not fit the 1293 training images"),

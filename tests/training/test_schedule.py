@@ -24,13 +24,17 @@ def test_a_duration_in_any_unit_becomes_steps(duration, steps):
     assert CLOCK.steps(duration) == steps
 
 
-@pytest.mark.parametrize("duration", ["5", "epochs", "-1 steps", "3 parsecs", "1 epochs 2 steps", ""])
+@pytest.mark.parametrize(
+    "duration", ["5", "epochs", "-1 steps", "3 parsecs", "1 epochs 2 steps", ""]
+)
 def test_a_duration_without_one_number_and_one_unit_is_refused(duration):
     with pytest.raises(UserError, match=r"a number and a unit.*got"):
         CLOCK.steps(duration)
 
 
-@pytest.mark.parametrize(("duration", "words"), [("5%", "percentage of itself"), ("0 steps", "at least one")])
+@pytest.mark.parametrize(
+    ("duration", "words"), [("5%", "percentage of itself"), ("0 steps", "at least one")]
+)
 def test_a_run_needs_a_length_of_its_own(duration, words):
     with pytest.raises(UserError, match=words):
         Clock.of(duration, steps_per_epoch=100, batch_size=32)

@@ -1,0 +1,112 @@
+"""Configs: slips in a file or on the command line are one sentence with the nearest names."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from flaxzoo.cli import parse_train_flags
+from flaxzoo.config import Config, check, data_config, field_names
+from flaxzoo.errors import UserError
+
+CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.py"))
+
+
+def write_config(tmp_path: Path, body: str) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text("from flaxzoo.config import *\n\n" + textwrap.dedent(body))
+    return str(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "arg", ["", ":digits", ":cifar10", ":imagenet2012", ":folder=a/b", ":npz=c.npz", ":tfds=name"]
+)
+def test_every_config_is_valid_for_every_kind_of_data(path, arg):
+    config, _ = parse_train_flags([f"--config={path}{arg}"])
+    assert config.data.source == (arg[1:] or "digits")
+
+
+def test_the_command_line_overrides_any_field():
+    config, workdir = parse_train_flags(
+        [
+            f"--config={CONFIGS[0]}",
+            "--config.batch_size=7",
+            "--config.optimizer.learning_rate=1",
+            "--config.augment.flip",
+            "--config.data.mean=(0.1,0.2,0.3)",
+            "--workdir=here",
+        ]
+    )
+    assert config.batch_size == 7
+    assert config.optimizer.learning_rate == 1.0
+    assert config.augment.flip is True
+    assert config.data.mean == (0.1, 0.2, 0.3)
+    assert workdir == "here"
+
+
+def test_the_default_workdir_is_named_after_the_config():
+    _, workdir = parse_train_flags([f"--config={CONFIGS[0]}"])
+    assert workdir.startswith(f"runs/{CONFIGS[0].stem}-")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--config.batch_sze=3"], "unknown config key 'batch_sze'; did you mean batch_size"),
+        (["--config.optimizer.learning_rat=3"], "did you mean optimizer.learning_rate"),
+        (["--config.batch_size=many"], "batch_size=many: invalid literal for int"),
+        (["--config.augment.flip=perhaps"], "boolean"),
+        (["--config.data=3"], "config.data is a group; set one of data.source"),
+        (["--config.batch_size=0"], "config.batch_size must be at least 1; got 0"),
+        (["--config.parallel=tmap"], "config.parallel must be jit or pmap; got 'tmap'"),
+        (["--config.data.crop=middle"], "resize, center, random_resized; got 'middle'"),
+        (["--wrkdir=x"], "did you mean: workdir|Did you mean: workdir"),
+        (["stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_explained(flags, words):
+    with pytest.raises(UserError, match=words):
+        parse_train_flags([f"--config={CONFIGS[0]}", *flags])
+
+
+def test_without_a_config_the_known_ones_are_listed():
+    with pytest.raises(UserError, match=r"use --config=FILE"):
+        parse_train_flags([])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def get_config():\n    return Config(batch_sze=3)", "did you mean batch_size"),
+        ("def get_config():\n    c = Config()\n    c.data.sorce = 'x'\n    return c",
+         r"did you mean data.source"),
+        ("def get_config():\n    c = Config()\n    c.batch_size = '64'\n    return c",
+         "config.batch_size must be of type int; got '64'"),
+        ("def get_config():\n    c = Config()\n    c.data.mean = (1, 'x')\n    return c",
+         r"config.data.mean\[1\] must be of type float; got 'x'"),
+        ("def get_config():\n    return {'batch_size': 3}", "must return a flaxzoo.config.Config"),
+        ("def get_config(:", "SyntaxError"),
+        ("def get_config():\n    import nosuchmodule", "No module named 'nosuchmodule'"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_the_file_is_explained(tmp_path, body, words):
+    with pytest.raises(UserError, match=words):
+        parse_train_flags([f"--config={write_config(tmp_path, body)}"])
+
+
+def test_an_int_stands_for_a_float_and_a_list_for_a_tuple():
+    config = Config()
+    config.data.mean = [0, 1, 0.5]
+    check(config)
+    assert config.data.mean == (0.0, 1.0, 0.5)
+
+
+def test_a_known_source_gets_its_own_pixel_statistics():
+    assert len(data_config("cifar10").mean) == 3
+    assert data_config("folder=x").mean == data_config("imagenet2012").mean
+    assert data_config("npz=x").mean == (0.5,)
+
+
+def test_field_names_are_dotted():
+    assert {"seed", "data.source", "optimizer.learning_rate"} <= set(field_names())
