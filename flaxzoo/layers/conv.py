@@ -7,7 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flaxzoo.layers import conv_cpu
-from flaxzoo.layers.conv_cpu import Window, native
+from flaxzoo.layers.conv_cpu import native
+from flaxzoo.layers.window import Window
 
 
 def conv2d(

@@ -17,11 +17,22 @@ Two ways to write a convolution as products and shifts:
 """
 
 import math
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from flaxzoo.layers.window import (
+    Window,
+    mirrored,
+    num_taps,
+    output_size,
+    pad_image,
+    shift_and_add,
+    tap_offsets,
+    tap_weights,
+    taps_of,
+)
 
 # XLA:CPU fuses a sum of 9 shifted arrays into one loop, and no longer does so for 25: depthwise 3x3
 # 144@56 takes 3.3 by scatter and 7.0 by gather, 5x5 240@28 takes 18.7 and 4.8.
@@ -31,15 +42,6 @@ MAX_SCATTER_TAPS = 9
 # groups 256@4 (batch 64) from 11 to 5.
 DENSE_POSITIONS = 256
 GROUPED_POSITIONS = 64
-
-
-class Window(NamedTuple):
-    """What a convolution needs besides its two arrays. Hashable: one window, one trace."""
-
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-    groups: int
 
 
 def native(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw cg o"], window: Window):
@@ -66,9 +68,9 @@ def forward(
     if _is_depthwise(x, window):
         gather, scatter = _gather_depthwise, _scatter_depthwise
         x = jnp.repeat(x, kernel.shape[3] // x.shape[3], axis=3)  # a channel per output
-    if window.stride == (1, 1) and _num_taps(kernel) <= MAX_SCATTER_TAPS:
-        size = _output_size(x, kernel, window)
-        y = scatter(x, kernel[::-1, ::-1], _mirrored(window, kernel), size)
+    if window.stride == (1, 1) and num_taps(kernel) <= MAX_SCATTER_TAPS:
+        size = output_size(x, kernel, window)
+        y = scatter(x, kernel[::-1, ::-1], mirrored(window, kernel), size)
     else:
         y = gather(x, kernel, window)
     return y.astype(dtype)
@@ -111,7 +113,7 @@ def _native_is_best(x, kernel, window: Window) -> bool:
     matrix product 1.4. One tap is one matrix product: 1x1 256-64@56 with its gradients takes 161
     native, and so 41.
     """
-    if window.groups > 1 or _num_taps(kernel) == 1:
+    if window.groups > 1 or num_taps(kernel) == 1:
         return False
     sizes = zip(kernel.shape[:2], x.shape[1:3], strict=True)
     return all(not isinstance(size, int) or taps <= size for taps, size in sizes)
@@ -123,7 +125,7 @@ def _known_and_not_empty(x, kernel, window: Window) -> bool:
     if not all(isinstance(size, int) for size in sizes) or 0 in sizes:
         return False
     batch_is_empty = isinstance(x.shape[0], int) and x.shape[0] == 0
-    return not batch_is_empty and min(_output_size(x, kernel, window)) > 0
+    return not batch_is_empty and min(output_size(x, kernel, window)) > 0
 
 
 def _is_depthwise(x, window: Window) -> bool:
@@ -135,16 +137,16 @@ def _is_depthwise(x, window: Window) -> bool:
 
 def _gather_depthwise(x, kernel, window: Window):
     """Shift-and-add: native 3x3 144@56 takes 153, this 7."""
-    size = _output_size(x, kernel, window)
-    taps = _taps(_pad(x, window), _offsets(kernel.shape, window), size, window.stride)
-    return sum(tap * weight for tap, weight in zip(taps, _weights(kernel), strict=True))
+    size = output_size(x, kernel, window)
+    taps = taps_of(pad_image(x, window), tap_offsets(kernel.shape, window), size, window.stride)
+    return sum(tap * weight for tap, weight in zip(taps, tap_weights(kernel), strict=True))
 
 
 def _scatter_depthwise(x, kernel, window: Window, size: tuple[int, int]):
     """Multiply-shift-and-add, with interior padding for the stride: half the time of gather."""
-    offsets = _offsets(kernel.shape, window)
-    products = [x * weight for weight in _weights(kernel)]
-    return _shift_and_add(products, offsets, window, size)
+    offsets = tap_offsets(kernel.shape, window)
+    products = [x * weight for weight in tap_weights(kernel)]
+    return shift_and_add(products, offsets, window, size)
 
 
 def _backward_depthwise(x, kernel, grad, window: Window):
@@ -165,7 +167,7 @@ def _kernel_grad_depthwise(x, grad, kernel_shape, window: Window):
     """
     kh, kw, _, channels = kernel_shape
     n, rows, columns, _ = grad.shape
-    x, (dh, dw) = _pad(x, window), window.dilation
+    x, (dh, dw) = pad_image(x, window), window.dilation
     band = (1, (kh - 1) * dh + 1, x.shape[2], channels)
     shifts = [(0, j * dw) for j in range(kw)]
 
@@ -173,7 +175,7 @@ def _kernel_grad_depthwise(x, grad, kernel_shape, window: Window):
         image, row = i // rows, i % rows
         seen = lax.dynamic_slice(x, (image, row * window.stride[0], 0, 0), band)[:, ::dh]
         grad_row = lax.dynamic_slice(grad, (image, row, 0, 0), (1, 1, columns, channels))
-        taps = _taps(seen, shifts, (kh, columns), (1, window.stride[1]))
+        taps = taps_of(seen, shifts, (kh, columns), (1, window.stride[1]))
         return total + jnp.stack([(tap * grad_row).sum(axis=(0, 2)) for tap in taps], axis=1), None
 
     total = jnp.zeros((kh, kw, channels), grad.dtype)
@@ -186,7 +188,7 @@ def _kernel_grad_depthwise(x, grad, kernel_shape, window: Window):
 def _gather_grouped(x, kernel, window: Window):
     """im2col: all taps side by side, one product per group."""
     kh, kw, cg, out = kernel.shape
-    groups, size = window.groups, _output_size(x, kernel, window)
+    groups, size = window.groups, output_size(x, kernel, window)
     weights = kernel.reshape(kh * kw * cg, groups, out // groups).transpose(1, 0, 2)
 
     def images(x):
@@ -204,14 +206,14 @@ def _scatter_grouped(x, kernel, window: Window, size: tuple[int, int]):
     """
     kh, kw, cg, out = kernel.shape
     groups, h, w = window.groups, *x.shape[1:3]
-    offsets, width = _offsets(kernel.shape, window), out // groups
+    offsets, width = tap_offsets(kernel.shape, window), out // groups
     weights = kernel.reshape(kh * kw, cg, groups, width).transpose(2, 1, 0, 3)
     weights = weights.reshape(groups, cg, -1)
 
     def images(x):
         products = (_to_groups(x, groups) @ weights).reshape(groups, -1, h, w, len(offsets) * width)
         pieces = jnp.split(products, len(offsets), axis=-1)
-        y = _shift_and_add(pieces, offsets, window, size)
+        y = shift_and_add(pieces, offsets, window, size)
         return _from_groups(y.reshape(groups, -1, width), (-1, *size))
 
     return _over_images(images, x, _images_per_step(x, (h, w), kernel.shape, window))
@@ -242,10 +244,10 @@ def _kernel_grad_grouped(x, grad, kernel_shape, window: Window):
 
 def _columns(x, kernel_shape, window: Window, size: tuple[int, int]):
     """Returns (groups, images * positions, taps * channels of a group)."""
-    x, groups = _pad(x, window), window.groups
+    x, groups = pad_image(x, window), window.groups
     n, h, w, c = x.shape
     x = x.reshape(n, h, w, groups, c // groups).transpose(3, 0, 1, 2, 4)
-    taps = _taps(x, _offsets(kernel_shape, window), size, window.stride)
+    taps = taps_of(x, tap_offsets(kernel_shape, window), size, window.stride)
     return jnp.concatenate(taps, axis=-1).reshape(groups, -1, len(taps) * c // groups)
 
 
@@ -270,7 +272,7 @@ def _images_per_step(x, size: tuple[int, int], kernel_shape, window: Window) -> 
     if math.prod(kernel_shape[:2]) == 1 and window.groups == 1:
         return n
     enough = DENSE_POSITIONS if window.groups == 1 else GROUPED_POSITIONS
-    return next(k for k in range(1, n + 1) if k == n or n % k == 0 and k * positions >= enough)
+    return next(k for k in range(1, n + 1) if k == n or (n % k == 0 and k * positions >= enough))
 
 
 def _over_images(function, x, step: int):
@@ -290,7 +292,7 @@ def _split(x, step: int):
 
 def _input_grad(gather, scatter, grad, swapped, window: Window, size: tuple[int, int]):
     """Scatter is the transpose; with many taps, gather from the gradient with zeros in between."""
-    if _num_taps(swapped) <= MAX_SCATTER_TAPS:
+    if num_taps(swapped) <= MAX_SCATTER_TAPS:
         return scatter(grad, swapped, window, size)
     rows, columns = _input_grad_padding(grad, swapped, window, size)
     dilated = lax.pad(
@@ -321,7 +323,7 @@ def _input_grad_dense(grad, kernel, window: Window, size: tuple[int, int]):
 
 def _input_grad_padding(grad, kernel, window: Window, size: tuple[int, int]):
     """Padding of the stride-dilated gradient that makes a stride-1 convolution give `size`."""
-    reach = _offsets(kernel.shape, window)[-1]
+    reach = tap_offsets(kernel.shape, window)[-1]
     padding = []
     for axis in (0, 1):
         low = reach[axis] - window.padding[axis][0]
@@ -335,70 +337,6 @@ def _swap_channels(kernel, groups: int):
     kh, kw, cg, out = kernel.shape
     kernel = kernel.reshape(kh, kw, cg, groups, out // groups).transpose(0, 1, 4, 3, 2)
     return kernel.reshape(kh, kw, out // groups, groups * cg)
-
-
-# --- windows --------------------------------------------------------------------------------------
-
-
-def _num_taps(kernel) -> int:
-    return kernel.shape[0] * kernel.shape[1]
-
-
-def _weights(kernel):
-    """The weight of each channel, tap by tap, of a depthwise kernel."""
-    return kernel.reshape(-1, kernel.shape[3])
-
-
-def _offsets(kernel_shape, window: Window) -> list[tuple[int, int]]:
-    """Where each tap looks, from the corner of its window; the last is the window's reach."""
-    (kh, kw), (dh, dw) = kernel_shape[:2], window.dilation
-    return [(i * dh, j * dw) for i in range(kh) for j in range(kw)]
-
-
-def _output_size(x, kernel, window: Window) -> tuple[int, int]:
-    reach = _offsets(kernel.shape, window)[-1]
-    rows, columns = (
-        (x.shape[1 + axis] + sum(window.padding[axis]) - reach[axis] - 1) // window.stride[axis] + 1
-        for axis in (0, 1)
-    )
-    return rows, columns
-
-
-def _mirrored(window: Window, kernel) -> Window:
-    """The window whose scatter, with the flipped kernel, is the gather of this stride-1 window."""
-    reach = _offsets(kernel.shape, window)[-1]
-    lows = [reach[axis] - window.padding[axis][0] for axis in (0, 1)]
-    return window._replace(padding=tuple((low, low) for low in lows))
-
-
-def _pad(x, window: Window):
-    return jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
-
-
-def _taps(x, offsets, size: tuple[int, int], stride: tuple[int, int]) -> list[Array]:
-    """What each tap sees of x (..., h, w, c), as (..., *size, c)."""
-    taps = []
-    for i, j in offsets:
-        rows = slice(i, i + (size[0] - 1) * stride[0] + 1, stride[0])
-        columns = slice(j, j + (size[1] - 1) * stride[1] + 1, stride[1])
-        taps.append(x[..., rows, columns, :])
-    return taps
-
-
-def _shift_and_add(pieces, offsets, window: Window, size: tuple[int, int]):
-    """Adds each piece (..., h, w, c) where its tap looked, in zeros of (..., *size, c).
-
-    Of the padding only the low side counts: `size` says where the high side ends.
-    """
-    total = 0
-    for piece, offset in zip(pieces, offsets, strict=True):
-        config = [(0, 0, 0)] * (piece.ndim - 3)
-        for axis in (0, 1):
-            low = offset[axis] - window.padding[axis][0]
-            dilated = (piece.shape[axis - 3] - 1) * window.stride[axis] + 1
-            config.append((low, size[axis] - low - dilated, window.stride[axis] - 1))
-        total += lax.pad(piece, jnp.zeros((), piece.dtype), (*config, (0, 0, 0)))
-    return total
 
 
 def _at_least_float32(x):

@@ -158,7 +158,7 @@ def small(name: str, dtype: str = "float32"):
 
 
 @functools.cache
-def evaluation(name: str, dtype: str = "float32"):
+def evaluation(name: str, dtype: str):
     """Returns a jitted evaluation, and a list that grows by one with each compilation."""
     model_def, traces = small(name, dtype)[0], []
 
@@ -193,7 +193,7 @@ def test_a_second_call_does_not_compile_again(name):
     _, _, _, images = small(name)
     first, second = (evaluate(name, x)[0]["logits"] for x in (images, 2 * images))
     assert (np.asarray(first) != np.asarray(second)).all()
-    assert len(evaluation(name)[1]) == 1
+    assert len(evaluation(name, "float32")[1]) == 1
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -19,11 +19,14 @@ from flaxzoo.training.loop import build
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
-    f"--config={ROOT / 'configs' / 'resnext.py'}", "--config.model.name=resnet_tiny", "--config.duration=12 steps",
+    f"--config={ROOT / 'configs' / 'resnext.py'}",
+    "--config.model.name=resnet_tiny",
+    "--config.duration=12 steps",
     "--config.schedule.warmup=2 steps",
     "--config.log_every=1 steps",
-    "--config.eval_every=6 steps", "--config.checkpoint.every=2 steps",
-]  # fmt: skip
+    "--config.eval_every=6 steps",
+    "--config.checkpoint.every=2 steps",
+]
 TIME_LIMIT = 240  # seconds for one process, compiling included
 
 
