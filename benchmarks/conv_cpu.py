@@ -61,7 +61,8 @@ def arrays(layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     out = (size + 2 * (k // 2) - k) // stride + 1
     shapes = (n, size, size, c_in), (k, k, c_in // groups, c_out), (n, out, out, c_out)
     rng = np.random.default_rng(0)
-    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    images, kernel, grad = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return images, kernel, grad
 
 
 def jax_calls(conv, x, kernel, grad):
@@ -102,7 +103,7 @@ def torch_calls(layer, memory_format, x, kernel, grad):
 def contenders(layer, slow: bool) -> dict[str, tuple]:
     """Returns name: (forward call, forward and backward call, or None where it is too slow)."""
     *_, k, stride, groups = layer
-    padding = ((k // 2, k // 2),) * 2
+    padding = ((k // 2, k // 2), (k // 2, k // 2))
     native = partial(
         lax.conv_general_dilated,
         window_strides=(stride, stride),
@@ -187,7 +188,7 @@ def row(name: str, times: dict) -> str:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--slow", action="store_true", help="XLA's slowest gradients too: minutes")
     parser.add_argument("--layers", default="", help="only layers whose name contains this")
@@ -196,7 +197,7 @@ def main():
     )
     args = parser.parse_args()
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     report = {"machine": machine(threads), "rounds": args.rounds, "dtype": "float32", "layers": {}}
     print(f"{'best ms':36}  conv2d    native   torch |  conv2d    native   torch (with backward)")

@@ -63,13 +63,11 @@ def cifar(source: str) -> Config:
 
 
 def imagenet(source: str) -> Config:
-    """Section 4. The evaluation crop is 224 of 256 pixels."""
+    """Section 4."""
     return Config(
         batch_size=256,
         duration="100 epochs",
-        data=data_config(
-            source, image_size=224, resize=256, crop="random_resized", validation=0.01, workers=8
-        ),
+        data=data_config(source, image_size=224, crop="random_resized", validation=0.01, workers=8),
         augment=AugmentConfig(flip=True),
         model=ModelConfig(name="resnext50_32x4d"),
         optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=1e-4),
@@ -87,7 +85,7 @@ def photographs(source: str) -> Config:
     return Config(
         batch_size=64,
         duration="60 epochs",
-        data=data_config(source, image_size=224, resize=256, crop="random_resized"),
+        data=data_config(source, image_size=224, crop="random_resized"),
         augment=AugmentConfig(flip=True),
         model=ModelConfig(name="resnext50_32x4d"),
         optimizer=OptimizerConfig(learning_rate=0.025, nesterov=True, weight_decay=1e-4),

@@ -71,6 +71,8 @@ def _parity(arguments: argparse.Namespace) -> None:
 
     prepare_jax()
     jax.config.update("jax_enable_x64", True)
+    # Each program runs a few times on small images: compiling it well would take most of the time.
+    jax.config.update("jax_disable_most_optimizations", True)
     dtypes = ("float64", "float32") if arguments.dtype == "both" else (arguments.dtype,)
     console, different = Console(soft_wrap=True), 0
     console.print(f"{'model':24}{'dtype':10}{''.join(f'{k:>12}' for k in KINDS)}   result")

@@ -24,8 +24,9 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
-        from orbax.checkpoint import v1 as ocp  # 2 to 3 s, so only where checkpoints are used
+        from orbax.checkpoint import v1  # 2 to 3 s, so only where checkpoints are used
 
+        ocp: Any = v1  # its annotations contradict each other
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[METRIC],

@@ -16,6 +16,7 @@ Two ways to write a convolution as products and shifts:
   It is the transpose of gather, and at stride 1 also a convolution, with the kernel flipped.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -139,10 +140,11 @@ def _gather_depthwise(x, kernel, window: Window):
     """Shift-and-add: native 3x3 144@56 takes 153, this 7."""
     size = output_size(x, kernel, window)
     taps = taps_of(pad_image(x, window), tap_offsets(kernel.shape, window), size, window.stride)
-    return sum(tap * weight for tap, weight in zip(taps, tap_weights(kernel), strict=True))
+    products = [tap * weight for tap, weight in zip(taps, tap_weights(kernel), strict=True)]
+    return functools.reduce(jnp.add, products)
 
 
-def _scatter_depthwise(x, kernel, window: Window, size: tuple[int, int]):
+def _scatter_depthwise(x, kernel, window: Window, size: tuple[int, ...]):
     """Multiply-shift-and-add, with interior padding for the stride: half the time of gather."""
     offsets = tap_offsets(kernel.shape, window)
     products = [x * weight for weight in tap_weights(kernel)]
@@ -198,7 +200,7 @@ def _gather_grouped(x, kernel, window: Window):
     return _over_images(images, x, _images_per_step(x, size, kernel.shape, window))
 
 
-def _scatter_grouped(x, kernel, window: Window, size: tuple[int, int]):
+def _scatter_grouped(x, kernel, window: Window, size: tuple[int, ...]):
     """col2im: one product per group with all taps at once, then the shifts.
 
     32 groups 128@56: 60, compiled in 0.3 s. By gather 220 and 0.8 s, an im2col of 4-channel pieces
@@ -242,7 +244,7 @@ def _kernel_grad_grouped(x, grad, kernel_shape, window: Window):
     return total.transpose(2, 0, 1).reshape(kernel_shape)
 
 
-def _columns(x, kernel_shape, window: Window, size: tuple[int, int]):
+def _columns(x, kernel_shape, window: Window, size: tuple[int, ...]):
     """Returns (groups, images * positions, taps * channels of a group)."""
     x, groups = pad_image(x, window), window.groups
     n, h, w, c = x.shape
@@ -261,7 +263,7 @@ def _from_groups(y, leading: tuple[int, ...]):
     return y.transpose(1, 0, 2).reshape(*leading, y.shape[0] * y.shape[2])
 
 
-def _images_per_step(x, size: tuple[int, int], kernel_shape, window: Window) -> int:
+def _images_per_step(x, size: tuple[int, ...], kernel_shape, window: Window) -> int:
     """The smallest divisor of the batch that gives a product enough positions.
 
     All images for one tap: its columns are the image itself, so there is nothing to keep in cache.
@@ -290,7 +292,7 @@ def _split(x, step: int):
 # --- the gradient for the image ------------------------------------------------------------------
 
 
-def _input_grad(gather, scatter, grad, swapped, window: Window, size: tuple[int, int]):
+def _input_grad(gather, scatter, grad, swapped, window: Window, size: tuple[int, ...]):
     """Scatter is the transpose; with many taps, gather from the gradient with zeros in between."""
     if num_taps(swapped) <= MAX_SCATTER_TAPS:
         return scatter(grad, swapped, window, size)
@@ -304,7 +306,7 @@ def _input_grad(gather, scatter, grad, swapped, window: Window, size: tuple[int,
     return gather(dilated, swapped[::-1, ::-1], plain)
 
 
-def _input_grad_dense(grad, kernel, window: Window, size: tuple[int, int]):
+def _input_grad_dense(grad, kernel, window: Window, size: tuple[int, ...]):
     """The native gradient, written as a forward convolution with a flipped kernel.
 
     XLA:CPU runs its own form of it, with the flip in the convolution, as a plain loop inside a
@@ -321,7 +323,7 @@ def _input_grad_dense(grad, kernel, window: Window, size: tuple[int, int]):
     )
 
 
-def _input_grad_padding(grad, kernel, window: Window, size: tuple[int, int]):
+def _input_grad_padding(grad, kernel, window: Window, size: tuple[int, ...]):
     """Padding of the stride-dilated gradient that makes a stride-1 convolution give `size`."""
     reach = tap_offsets(kernel.shape, window)[-1]
     padding = []

@@ -17,7 +17,7 @@ from flax import nnx
 
 from flaxzoo.layers.init import Init
 
-Layer = nnx.Module | Callable | None
+Layer = nnx.Module | Callable
 
 
 def param(shape: tuple[int, ...], init: Init) -> nnx.Param:

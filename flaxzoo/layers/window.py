@@ -1,5 +1,6 @@
 """The geometry of a convolution: which pixels each tap of the kernel sees, and where they go."""
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def pad_image(x, window: Window):
     return jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
 
 
-def taps_of(x, offsets, size: tuple[int, int], stride: tuple[int, int]) -> list[Array]:
+def taps_of(x, offsets, size: tuple[int, ...], stride: tuple[int, int]) -> list[Array]:
     """What each tap sees of x (..., h, w, c), as (..., *size, c)."""
     taps = []
     for i, j in offsets:
@@ -64,17 +65,17 @@ def taps_of(x, offsets, size: tuple[int, int], stride: tuple[int, int]) -> list[
     return taps
 
 
-def shift_and_add(pieces, offsets, window: Window, size: tuple[int, int]):
+def shift_and_add(pieces, offsets, window: Window, size: tuple[int, ...]):
     """Adds each piece (..., h, w, c) where its tap looked, in zeros of (..., *size, c).
 
     Of the padding only the low side counts: `size` says where the high side ends.
     """
-    total = 0
+    placed = []
     for piece, offset in zip(pieces, offsets, strict=True):
         config = [(0, 0, 0)] * (piece.ndim - 3)
         for axis in (0, 1):
             low = offset[axis] - window.padding[axis][0]
             dilated = (piece.shape[axis - 3] - 1) * window.stride[axis] + 1
             config.append((low, size[axis] - low - dilated, window.stride[axis] - 1))
-        total += lax.pad(piece, jnp.zeros((), piece.dtype), (*config, (0, 0, 0)))
-    return total
+        placed.append(lax.pad(piece, jnp.zeros((), piece.dtype), (*config, (0, 0, 0))))
+    return functools.reduce(jnp.add, placed)

@@ -99,5 +99,5 @@ def _check_dtypes(*dtypes: DTypeLike) -> None:
             raise UserError(f"not a dtype: {dtype!r}; use 'float32' or 'bfloat16'.") from None
         if not floating:
             raise UserError(f"a model computes in floating point; got dtype {jnp.dtype(dtype)}.")
-        if jnp.dtype(dtype).itemsize == 8 and not jax.config.jax_enable_x64:
+        if jnp.dtype(dtype).itemsize == 8 and not jax.config.read("jax_enable_x64"):
             raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -33,7 +34,7 @@ class Classifier(nnx.Module):
             )
         self.in_channels = in_channels
         self.num_classes = num_classes
-        self.dtype = jnp.dtype("float32")
+        self.dtype: np.dtype = np.dtype("float32")
 
     @abstractmethod
     def stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:

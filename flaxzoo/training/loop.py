@@ -123,7 +123,9 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
     model.check_shape((config.batch_size, size, size, dataset.channels))
     model_def, params, batch_stats = split_model(model)
     optimizer = make_optimizer(config.optimizer, learning_rate)
-    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(optimizer.init)(params))
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(optimizer.init)(params)
+    )
     step = make_train_step(model_def, optimizer, config, devices.axis_name)
     trainer = Trainer(
         config=config,
@@ -166,7 +168,8 @@ def _fit(
             run.log(**row)
             progress.show(step, row)
             if save_now:
-                checkpoints.save(step, state, row.get("val_accuracy"))
+                # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
+                checkpoints.save(step, devices.replicate(state), row.get("val_accuracy"))
             if time.monotonic() - plotted > PLOT_INTERVAL:
                 report.plot_curves(run.metrics, run.plots)
                 plotted = time.monotonic()

@@ -178,28 +178,31 @@ def test_under_pmap(name):
     assert_equal([a[0] for a in got], native(name)(*noise(name)))
 
 
+SHARDED = "grouped, images in turn"
+
+
 def mesh(axis_type):
     return jax.make_mesh((1,), ("data",), axis_types=(axis_type,))
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-def test_with_a_batch_sharded_over_a_mesh(axis_type, name="grouped, images in turn"):
+def test_with_a_batch_sharded_over_a_mesh(axis_type):
     sharded, whole = (NamedSharding(mesh(axis_type), spec) for spec in (P("data"), P()))
-    arrays = jax.device_put(noise(name), [sharded, whole, sharded])
-    got = jit(partial(value_and_gradients, convolution(name)))(*arrays)
-    assert_equal(got, native(name)(*noise(name)))
+    arrays = jax.device_put(noise(SHARDED), [sharded, whole, sharded])
+    got = jit(partial(value_and_gradients, convolution(SHARDED)))(*arrays)
+    assert_equal(got, native(SHARDED)(*noise(SHARDED)))
 
 
 @pytest.mark.parametrize("check_vma", [False, True])
-def test_under_shard_map(check_vma, name="grouped, images in turn"):
+def test_under_shard_map(check_vma):
     sharded = jax.shard_map(
-        partial(value_and_gradients, convolution(name)),
+        partial(value_and_gradients, convolution(SHARDED)),
         mesh=mesh(AxisType.Auto),
         in_specs=(P("data"), P(), P("data")),
         out_specs=(P("data"), P("data"), P()),
         check_vma=check_vma,
     )
-    assert_equal(jit(sharded)(*noise(name)), native(name)(*noise(name)))
+    assert_equal(jit(sharded)(*noise(SHARDED)), native(SHARDED)(*noise(SHARDED)))
 
 
 @pytest.mark.parametrize("name", FORMULATIONS)
