@@ -213,7 +213,9 @@ def test_a_program_that_forgets_to_close_still_ends_quietly(tmp_path, workers):
     run = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": ":".join(sys.path)}
     )
-    assert (run.returncode, run.stdout, run.stderr) == (0, "2 (8, 8, 8, 1)\n", "")
+    # grain itself logs one line where jaxlib is older than 0.11.
+    said = [line for line in run.stderr.splitlines() if "Grain multiprocess worker" not in line]
+    assert (run.returncode, run.stdout, said) == (0, "2 (8, 8, 8, 1)\n", [])
 
 
 def test_little_shared_memory_is_left_alone(monkeypatch):
