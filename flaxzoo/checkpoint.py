@@ -4,9 +4,10 @@ The only module that knows orbax. A save that is cut short leaves a folder under
 which nothing ever reads and the next save removes.
 """
 
+import contextlib
 import errno
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 from flaxzoo.errors import UserError
 
 METRIC = "accuracy"
+_UNFINISHED = ".orbax-checkpoint-tmp"  # how orbax names a save until it is whole
 
 
 class Checkpoints:
@@ -91,9 +93,18 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits for the save in progress and ends."""
-        self.wait()
-        self._checkpointer.close()
+        """Waits for the save in progress and ends.
+
+        Raises:
+            UserError: that save could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # orbax tells of a failed save once more here
+                self._checkpointer.close()
+            for unfinished in self.directory.glob(f"*{_UNFINISHED}"):
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -109,7 +120,7 @@ class _Always:
         return True
 
 
-@contextmanager
+@contextlib.contextmanager
 def _told(directory: Path, verb: str) -> Iterator[None]:
     """Turns what the file system and orbax raise into one sentence."""
     try:

@@ -1,6 +1,7 @@
 """What every command shares: reading configs, preparing JAX, telling slips in one line."""
 
 import itertools
+import logging
 import os
 import re
 import sys
@@ -35,6 +36,8 @@ def train_command(argv: Arguments) -> None:
     """Trains: `--config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR]`."""
     config, workdir = parse_train_flags(argv)
     prepare_jax()
+    # orbax's threads log the traceback of a failed save, which is told in one sentence as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from flaxzoo.training.loop import train  # after the flags: a slip is told before JAX starts
 
     train(config, workdir)
