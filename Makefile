@@ -12,7 +12,7 @@ MODELS ?= *
 # What this machine has decides which jax is installed.
 HARDWARE := $(shell \
 	if nvidia-smi -L >/dev/null 2>&1; then echo cuda12; \
-	elif ls /dev/accel0 /dev/vfio/0 >/dev/null 2>&1; then echo tpu; \
+	elif test -e /dev/accel0 || test -e /dev/vfio/0; then echo tpu; \
 	else echo cpu; fi)
 JAX := jax$(if $(filter-out cpu,$(HARDWARE)),[$(HARDWARE)])
 BIN := $(VENV)/bin
@@ -36,7 +36,7 @@ parity: $(VENV)/.dev-$(HARDWARE)
 
 $(VENV)/.train-$(HARDWARE): requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flaxzoo needs Python 3.11 or newer; got " + sys.version.split()[0] + ": make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -r requirements-cpu.txt "$(JAX)"
 	@touch $@
 
@@ -45,4 +45,4 @@ $(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

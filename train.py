@@ -12,5 +12,6 @@ from flaxzoo.cli import run_command, train_command
 
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv):
-        sys.exit(__doc__)
+        print(__doc__)
+        sys.exit(0)
     sys.exit(run_command(lambda: train_command(sys.argv[1:])))

@@ -37,7 +37,7 @@ def train_command(argv: Arguments) -> None:
     config, workdir = parse_train_flags(argv)
     prepare_jax()
     # orbax's threads log the traceback of a failed save, which is told in one sentence as well.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("absl").addFilter(lambda record: record.exc_info is None)
     from flaxzoo.training.loop import train  # after the flags: a slip is told before JAX starts
 
     train(config, workdir)
@@ -82,7 +82,7 @@ def _config_path(argv: Arguments) -> Path:
     """Returns the file that --config names, which must exist."""
     given = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
     following = [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
-    if not given + following:
+    if not "".join(given + following):
         raise UserError(
             f"no config: use --config=FILE, one of {', '.join(_config_files()) or 'configs/*.py'}."
         )
@@ -107,13 +107,7 @@ def _check_config_keys(argv: Arguments) -> None:
             fields = [name for name in known if name.startswith(f"{key}.")]
             raise UserError(f"config.{key} is a group; set one of {', '.join(fields)}.")
         if key and key not in known:
-            raise (
-                unknown("config key", key, known)
-                if not nearest_fields(key)
-                else UserError(
-                    f"unknown config key {key!r}; did you mean {' or '.join(nearest_fields(key))}?"
-                )
-            )
+            raise unknown("config key", key, known, nearest_fields(key))
 
 
 def _explain(error: str) -> str:

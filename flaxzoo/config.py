@@ -6,8 +6,11 @@ slots, so a misspelt name is an error wherever it is written.
 
 import dataclasses
 import difflib
+import math
+import operator
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +22,9 @@ class DataConfig:
     """What is read, and what the host does to it before the device gets it as uint8."""
 
     source: str = "digits"  # digits, cifar10, ..., folder=PATH, npz=PATH, tfds=NAME (flaxzoo.data)
-    image_size: int = 0  # height and width that the model sees; 0 for those of stored arrays
+    image_size: int = (
+        0  # height and width that the model sees; 0 for the larger side of stored arrays
+    )
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
     validation: float = 0.1  # fraction of the training split held out to validate on
@@ -130,39 +135,48 @@ def check(config: Any) -> None:
             f"get_config must return a flaxzoo.config.Config; got {type(config).__name__}."
         )
     _check_types(config, "config")
-    limits = [
-        ("batch_size", config.batch_size >= 1, "at least 1"),
-        ("seed", config.seed >= 0, "0 or more"),
-        ("label_smoothing", 0 <= config.label_smoothing < 1, "from 0 up to, not including, 1"),
-        ("dtype", config.dtype in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
-        ("parallel", config.parallel in ("jit", "pmap"), "jit or pmap"),
-        ("data.image_size", config.data.image_size >= 0, "0 or more"),
-        ("data.resize", config.data.resize >= 0, "0 or more"),
-        ("data.validation", 0 <= config.data.validation < 1, "from 0 up to, not including, 1"),
-        ("data.std", all(s > 0 for s in config.data.std), "positive"),
-        ("data.workers", config.data.workers >= 0, "0 or more"),
-        ("data.on_error", config.data.on_error in ("raise", "skip"), "raise or skip"),
-        ("data.crop", config.data.crop in CROPS, ", ".join(CROPS)),
-        ("augment.shift", config.augment.shift >= 0, "0 or more"),
-        ("model.num_classes", config.model.num_classes >= 0, "0 or more"),
-        ("optimizer.learning_rate", config.optimizer.learning_rate >= 0, "0 or more"),
-        (
-            "optimizer.momentum",
-            0 <= config.optimizer.momentum < 1,
-            "from 0 up to, not including, 1",
-        ),
-        ("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "0 or more"),
-        ("checkpoint.keep", config.checkpoint.keep >= 1, "at least 1"),
-    ]
-    for name, valid, expected in limits:
-        if not valid:
-            value = config
-            for part in name.split("."):
-                value = getattr(value, part)
+    for name, valid, expected in LIMITS:
+        value = operator.attrgetter(name)(config)
+        if not valid(value):
             raise UserError(f"config.{name} must be {expected}; got {value!r}.")
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        raise UserError("config.optimizer.nesterov needs config.optimizer.momentum above 0.")
 
 
-CROPS = ("resize", "center", "random_resized")
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return names.__contains__, " or ".join(names)
+
+
+def _from(low: int, below: int | None = None) -> tuple[Callable[[Any], bool], str]:
+    if below is None:
+        return (lambda value: value >= low), f"{low} or more"
+    return (lambda value: low <= value < below), f"from {low} up to, not including, {below}"
+
+
+_POSITIVE = (lambda value: value > 0), "positive"
+
+# What a field may hold besides what its type says.
+LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
+    ("seed", *_from(0, 2**32)),
+    ("batch_size", *_from(1)),
+    ("label_smoothing", *_from(0, 1)),
+    ("dtype", *_one_of("auto", "float32", "bfloat16")),
+    ("parallel", *_one_of("jit", "pmap")),
+    ("data.image_size", *_from(0)),
+    ("data.resize", *_from(0)),
+    ("data.crop", *_one_of("resize", "center", "random_resized")),
+    ("data.validation", *_from(0, 1)),
+    ("data.std", lambda std: all(s > 0 for s in std), "positive"),
+    ("data.workers", *_from(0)),
+    ("data.on_error", *_one_of("raise", "skip")),
+    ("augment.shift", *_from(0)),
+    ("model.num_classes", *_from(0)),
+    ("optimizer.learning_rate", *_from(0)),
+    ("optimizer.momentum", *_from(0, 1)),
+    ("optimizer.weight_decay", *_from(0)),
+    ("schedule.gamma", *_POSITIVE),
+    ("checkpoint.keep", *_from(1)),
+]
 
 
 def _check_types(config: Any, prefix: str) -> None:
@@ -183,10 +197,12 @@ def _as_type(value: Any, hint: Any, name: str) -> Any:
         return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
                      for i, v in enumerate(value))  # fmt: skip
     if hint is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not hint:
         expected = str(hint) if isinstance(hint, types.GenericAlias) else hint.__name__
         raise UserError(f"{name} must be of type {expected}; got {value!r}.")
+    if hint is float and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number; got {value!r}.")
     return value
 
 

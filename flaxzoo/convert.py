@@ -73,9 +73,18 @@ def to_torch(model: nnx.Module) -> dict[str, Any]:
                 name, np.array(value, _exported(value.dtype))
             )
             counter = np.zeros((), np.int64)
-        if name.rpartition(".")[2] == "var":
-            state_dict[f"{name.removesuffix('var')}{_COUNTER}"] = counter
+        if _has_counter(name):
+            state_dict[_counter(name)] = counter
     return state_dict
+
+
+def _has_counter(name: str) -> bool:
+    return name.rpartition(".")[2] == "var"
+
+
+def _counter(name: str) -> str:
+    """Returns torch's name of the counter that goes with a running variance."""
+    return f"{name.removesuffix('var')}{_COUNTER}"
 
 
 def _exported(dtype: np.dtype) -> np.dtype:
@@ -84,7 +93,10 @@ def _exported(dtype: np.dtype) -> np.dtype:
 
 
 def load_torch(
-    model: nnx.Module, source: Mapping[str, Any] | str | Path, *, source_name: str | None = None
+    model: nnx.Module,
+    source: Mapping[str, Any] | str | Path | object,  # object: a slip gets a UserError
+    *,
+    source_name: str | None = None,
 ) -> None:
     """Fills `model` in place with the weights of its torch twin.
 
@@ -94,26 +106,37 @@ def load_torch(
             torch.save, or `.safetensors`. No torch is needed to read either.
 
     Raises:
-        UserError: a missing or unexpected key or a wrong shape; all of them are named at once and
-            the model is left as it was. Also a file that is not what it should be.
+        UserError: a missing or unexpected key, a wrong shape or a value that is not floating point;
+            all of them are named at once and the model is left as it was. Also a source that is not
+            what it should be.
     """
     if isinstance(source, str | Path):
         source_name, source = str(source), read_state_dict(source)
+    if not isinstance(source, Mapping):
+        raise UserError(
+            "weights come as a state_dict or as the path of a file of them; "
+            f"got a {type(source).__name__}."
+        )
+    if odd := [key for key in source if not isinstance(key, str)]:
+        raise UserError(f"a state_dict has names for keys; got {odd[0]!r}.")
     variables = named_variables(model)
     names = {torch_name(name): name for name in variables}
-    given = {k: v for k, v in source.items() if k.rpartition(".")[2] != _COUNTER}
-    values, misfits = {}, []
+    counters = {_counter(name) for name in filter(_has_counter, variables)}
+    given = {k: v for k, v in source.items() if k not in counters}
+    values, misfits, not_floating = {}, [], []
     for key in sorted(names.keys() & given.keys()):
-        name = names[key]
-        values[name] = from_torch_layout(name, _as_numpy(given[key]))
-        if values[name].shape != variables[name].shape:
-            misfits.append(
-                f"{key} is {tuple(given[key].shape)}, not {_torch_shape(variables, name)}"
-            )
+        name, array = names[key], _as_numpy(given[key])
+        values[name] = from_torch_layout(name, array)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            kind = type(given[key]).__name__ if array.dtype == object else array.dtype
+            not_floating.append(f"{key} is {kind}")
+        elif values[name].shape != variables[name].shape:
+            misfits.append(f"{key} is {array.shape}, not {_torch_shape(variables, name)}")
     problems = [
         _listed("missing", sorted(names.keys() - given.keys())),
         _listed("unexpected", sorted(given.keys() - names.keys())),
         _listed("of another shape", misfits),
+        _listed("not of floating point", not_floating),
     ]
     if any(problems):
         where = f" in {source_name}" if source_name else ""
@@ -128,12 +151,15 @@ def load_torch(
 
 
 def _as_numpy(value: Any) -> np.ndarray:
-    """Returns an array of NumPy, of what may be a torch tensor on any device, with gradients."""
+    """Returns an array of NumPy, of what may be a torch tensor on any device, with gradients.
+
+    Of what is no array at all, an array of objects.
+    """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has no such type; float32 holds it exactly
             value = value.float()
-    return np.asarray(value)
+    return np.asarray(value if hasattr(value, "shape") else None)
 
 
 def _torch_shape(variables: Mapping[str, nnx.Variable], name: str) -> tuple[int, ...]:

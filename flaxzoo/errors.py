@@ -11,14 +11,17 @@ class UserError(ValueError):
     """
 
 
-def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
+def unknown(kind: str, got: str, known: Iterable[str], near: list[str] | None = None) -> UserError:
     """Returns the error for a name that is not in a table, with the nearest names that are.
+
+    Args:
+        near: the nearest names, where something better than their spelling finds them.
 
     >>> unknown("model", "resnet5", ["resnet50", "vgg11"])
     UserError("unknown model 'resnet5'; did you mean 'resnet50'? known: resnet50, vgg11")
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(got), known, n=3, cutoff=0.6)
+    near = near or difflib.get_close_matches(str(got), known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     listed = known if len(known) <= 12 else [*known[:12], f"... ({len(known)} in all)"]
     return UserError(f"unknown {kind} {got!r}{hint} known: {', '.join(listed) or 'none'}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from flaxzoo.errors import UserError
 from flaxzoo.training.feed import Feed
 from flaxzoo.training.parallel import Devices
 from flaxzoo.training.state import TrainState
@@ -28,6 +29,8 @@ def evaluate(
         for key in totals:
             totals[key] += float(batch_sums[key])
     count = totals["count"]
+    if not count:
+        raise UserError(f"no image of this split of {len(feed)} could be read.")
     return {
         "loss": totals["loss"] / count,
         "accuracy": totals["correct"] / count,

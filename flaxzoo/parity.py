@@ -21,7 +21,7 @@ from flaxzoo.convert import load_torch, to_torch_layout, torch_name
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.losses import cross_entropy
 from flaxzoo.models import create_model
-from flaxzoo.models.base import Classifier
+from flaxzoo.models.base import Classifier, integer
 from flaxzoo.training.optimizer import sgd
 from flaxzoo.training.state import split_model
 
@@ -111,7 +111,11 @@ def compare(
         image_size: height and width of the images, or one number for both.
         train_steps: compare so many SGD steps, too: gradients, parameters, running statistics.
         **options: passed to both create_model functions.
+
+    Raises:
+        UserError: a value that cannot be compared with, or torch is not installed.
     """
+    train_steps = integer("train_steps", train_steps, 0)
     if dtype not in TOLERANCES:
         raise unknown("dtype", dtype, TOLERANCES)
     twins = make_twins(
@@ -135,18 +139,22 @@ def make_twins(
     **options: Any,
 ) -> Twins:
     """Returns both models of `name` with equal calibrated weights, and images for them."""
-    import torch
+    batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = integer("image_size", height, 1), integer("image_size", width, 1)
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise UserError("parity needs torch: pip install 'flaxzoo[parity]'") from None
 
     import torch_ref
 
-    if batch_size < 2:
-        raise UserError(f"parity needs a batch of at least 2 images; got {batch_size}.")
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     flax_model = create_model(name, dtype=dtype, param_dtype=dtype, abstract=True, **options)
-    torch_model = torch_ref.create_model(name, **options).to(getattr(torch, dtype))
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     shape = (batch_size, height, width, flax_model.in_channels)
+    flax_model.check_shape(shape)
+    torch_model = torch_ref.create_model(name, **options).to(getattr(torch, dtype))
     twins = Twins(
         torch_model,
         flax_model,

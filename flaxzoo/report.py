@@ -36,4 +36,6 @@ def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> 
     axes.spines[["top", "right"]].set_visible(False)
     if len(axes.get_lines()) > 1:
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    temporary = path.with_name(f".{path.name}")  # a picture is replaced whole or not at all
+    figure.savefig(temporary, dpi=120)
+    temporary.replace(path)

@@ -53,14 +53,18 @@ def test_the_default_workdir_is_named_after_the_config():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--config.batch_sze=3"], "unknown config key 'batch_sze'; did you mean batch_size"),
-        (["--config.optimizer.learning_rat=3"], "did you mean optimizer.learning_rate"),
+        (["--config.batch_sze=3"], "unknown config key 'batch_sze'; did you mean 'batch_size'"),
+        (["--config.optimizer.learning_rat=3"], "did you mean 'optimizer.learning_rate'"),
         (["--config.batch_size=many"], "batch_size=many: invalid literal for int"),
         (["--config.augment.flip=perhaps"], "boolean"),
         (["--config.data=3"], "config.data is a group; set one of data.source"),
-        (["--config.batch_size=0"], "config.batch_size must be at least 1; got 0"),
+        (["--config.batch_size=0"], "config.batch_size must be 1 or more; got 0"),
         (["--config.parallel=tmap"], "config.parallel must be jit or pmap; got 'tmap'"),
-        (["--config.data.crop=middle"], "resize, center, random_resized; got 'middle'"),
+        (["--config.data.crop=middle"], "resize or center or random_resized; got 'middle'"),
+        (["--config.schedule.gamma=-3"], "config.schedule.gamma must be positive; got -3"),
+        (["--config.optimizer.learning_rate=inf"], "must be a finite number; got inf"),
+        (["--config.optimizer.momentum=0"], "nesterov needs config.optimizer.momentum"),
+        (["--config.seed=99999999999"], "config.seed must be from 0 up to"),
         (["--wrkdir=x"], "did you mean: workdir|Did you mean: workdir"),
         (["stray"], "unexpected argument 'stray'"),
     ],
@@ -71,8 +75,9 @@ def test_a_slip_on_the_command_line_is_explained(flags, words):
 
 
 def test_without_a_config_the_known_ones_are_listed():
-    with pytest.raises(UserError, match=r"use --config=FILE"):
-        parse_train_flags([])
+    for flags in ([], ["--config="]):
+        with pytest.raises(UserError, match=r"use --config=FILE"):
+            parse_train_flags(flags)
 
 
 @pytest.mark.parametrize(

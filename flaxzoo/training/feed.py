@@ -80,9 +80,11 @@ class Feed:
 
     def _stream_options(self) -> dict:
         data = self.config.data
+        short_side = data.resize or math.floor(data.image_size / 0.875)
         return {
             "image_size": data.image_size,
-            "resize": data.resize or math.floor(data.image_size / 0.875),
+            # Arrays are made square, whether they stream or lie on the device.
+            "resize": None if isinstance(self.split, ArraySplit) else short_side,
             "workers": data.workers,
             "on_error": data.on_error,
             "process_index": jax.process_index(),
@@ -116,6 +118,26 @@ def resolve(config: Config, dataset: Dataset) -> Config:
                 f"the images of {dataset.name} may have any size: set config.data.image_size."
             )
         size = max(dataset.train.images.shape[1:3])
+    _check_geometry(config, dataset, size)
     data = dataclasses.replace(config.data, image_size=size)
     model = dataclasses.replace(config.model, num_classes=dataset.num_classes)
     return dataclasses.replace(config, data=data, model=model)
+
+
+def _check_geometry(config: Config, dataset: Dataset, size: int) -> None:
+    """Refuses sizes that do not fit each other, and crops that the source never makes."""
+    crop, resize = config.data.crop, config.data.resize
+    if isinstance(dataset.train, ArraySplit) and (crop != "resize" or resize):
+        raise UserError(
+            f"config.data.crop and config.data.resize are for images from files; {dataset.name} "
+            f"holds arrays of one size: leave them at 'resize' and 0; got {crop!r} and {resize}."
+        )
+    if 0 < resize < size:
+        raise UserError(
+            f"config.data.resize must be 0 or at least the image size ({size}); got {resize}."
+        )
+    if config.augment.shift >= size:
+        raise UserError(
+            f"config.augment.shift must be less than the image size ({size}); "
+            f"got {config.augment.shift}."
+        )

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxzoo import data, report
+from flaxzoo import data
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.evaluate import evaluate
 from flaxzoo.models import create_model
 from flaxzoo.training.feed import Feed, resolve
-from flaxzoo.training.meter import Meter, NonFiniteLoss
+from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.progress import ProgressLine
@@ -37,6 +37,7 @@ class Trainer:
     devices: Devices
     feeds: dict[str, Feed]  # "train", and "validation" and "test" where there are such
     clock: Clock
+    every: dict[str, int]  # steps between "log", "eval" and "save"
     learning_rate: Schedule
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
@@ -52,8 +53,10 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         What summary.json holds.
 
     Raises:
-        UserError: anything the user can mend; nothing was trained or lost then.
-        FloatingPointError: the loss is not a number any more.
+        UserError: anything the user can mend. A slip in the config is told before anything is
+            written; an unreadable image or a full disk when it is met, and then the run can go on
+            from its last checkpoint.
+        FloatingPointError: the loss or the parameters are not finite any more.
     """
     started = time.monotonic()
     check(config)
@@ -64,7 +67,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         step = checkpoints.latest_step()
         if step is not None:
             state = checkpoints.restore(state)
-            run.resume_metrics(step)
+        run.resume_metrics(step or 0)
         with ProgressLine(
             trainer.clock.total_steps, trainer.clock.steps_per_epoch, step or 0, quiet
         ) as progress:
@@ -74,7 +77,8 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                 progress.say(_description(trainer, state, run))
             try:
                 state = _fit(trainer, state, run, checkpoints, progress)
-            except NonFiniteLoss as error:
+                checkpoints.wait()  # a save that fails is told before a result is
+            except NonFinite as error:
                 checkpoints.wait()
                 saved = checkpoints.latest_step()
                 where = f"step {saved} in {checkpoints.directory}" if saved else "none"
@@ -98,7 +102,6 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         data_dir=config.data.data_dir or None,
         validation=config.data.validation,
         seed=config.seed,
-        on_error=config.data.on_error,
     )
     config = resolve(config, dataset)
     devices = all_devices(config.parallel)
@@ -108,6 +111,11 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
     }  # fmt: skip
     feeds = {k: Feed(s, config, devices) for k, s in splits.items() if s is not None}
     clock = Clock.of(config.duration, feeds["train"].steps_per_epoch, config.batch_size)
+    every = {
+        "log": clock.interval("config.log_every", config.log_every),
+        "eval": clock.interval("config.eval_every", config.eval_every),
+        "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
+    }
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
     options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
     model = create_model(
@@ -132,6 +140,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         devices=devices,
         feeds=feeds,
         clock=clock,
+        every=every,
         learning_rate=jax.jit(learning_rate),
         train_step=devices.compile_train(step),
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
@@ -145,8 +154,7 @@ def _fit(
     """Trains from `state` to the last step; logs, evaluates and saves on the way."""
     config, devices, clock = trainer.config, trainer.devices, trainer.clock
     start, total, feed = int(state.step), clock.total_steps, trainer.feeds["train"]
-    durations = (config.log_every, config.eval_every, config.checkpoint.every)
-    log_every, eval_every, save_every = (max(1, clock.steps(d)) for d in durations)
+    every, best = trainer.every, _best(run.metrics)
     # pmap takes arrays of the host; under jit everything has to be put on the devices on purpose.
     guard = "disallow" if config.parallel == "jit" else "allow"
     meter, plotted = Meter(config.batch_size), time.monotonic()
@@ -157,9 +165,10 @@ def _fit(
                 state, metrics = trainer.train_step(state, inputs, feed.resident)
             meter.add(metrics)
 
-            evaluate_now = step % eval_every == 0 or step == total
-            save_now = step % save_every == 0 or step == total
-            if not (step % log_every == 0 or evaluate_now or save_now or step == start + 1):
+            log_now = step % every["log"] == 0 or step == start + 1
+            evaluate_now = step % every["eval"] == 0 or step == total
+            save_now = step % every["save"] == 0 or step == total
+            if not (log_now or evaluate_now or save_now):
                 continue
             row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
             row["learning_rate"] = float(trainer.learning_rate(step - 1))
@@ -167,14 +176,19 @@ def _fit(
                 row |= _validate(trainer, state)
             run.log(**row)
             progress.show(step, row)
-            if save_now:
+            if save_now or row.get("val_accuracy", best) > best:
                 # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
                 checkpoints.save(step, devices.replicate(state), row.get("val_accuracy"))
+            best = max(best, row.get("val_accuracy", best))
             if time.monotonic() - plotted > PLOT_INTERVAL:
-                report.plot_curves(run.metrics, run.plots)
+                run.plot()
                 plotted = time.monotonic()
             meter.restart()
     return state
+
+
+def _best(metrics: list[dict[str, Any]]) -> float:
+    return max((row.get("val_accuracy", -1.0) for row in metrics), default=-1.0)
 
 
 def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
@@ -203,7 +217,7 @@ def _finish(
         "devices": [d.device_kind for d in jax.devices()],
         "versions": _versions(),
     }
-    report.plot_curves(run.metrics, run.plots)
+    run.plot()
     run.write_json("summary.json", summary)
     if "test" in summary:
         progress.say(

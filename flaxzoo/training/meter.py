@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 
-class NonFiniteLoss(ArithmeticError):
-    """The loss of a step is infinite or not a number."""
+class NonFinite(ArithmeticError):
+    """The loss or the update of a step is infinite or not a number."""
 
 
 class Meter:
@@ -30,13 +30,14 @@ class Meter:
             step: the latest of them, for the message.
 
         Raises:
-            NonFiniteLoss: names the first step whose loss is not finite.
+            NonFinite: names the first step whose loss or update is not finite.
         """
         rows = jax.device_get(self._pending)
         for i, row in enumerate(rows):
-            if not math.isfinite(row["loss"]):
-                first = step - len(rows) + 1 + i
-                raise NonFiniteLoss(f"the loss became {row['loss']} at step {first}")
+            for name in ("loss", "update_norm"):
+                if not math.isfinite(row[name]):
+                    first, what = step - len(rows) + 1 + i, name.replace("_", " ")
+                    raise NonFinite(f"the {what} became {row[name]} at step {first}")
         self._pending.clear()
         means = {f"train_{k}": float(sum(row[k] for row in rows) / len(rows)) for k in rows[0]}
         seconds = time.monotonic() - self._since

@@ -50,7 +50,7 @@ class ProgressLine:
             f"loss {row['train_loss']:.3f}  acc {row['train_accuracy']:6.2%}  "
             f"lr {row['learning_rate']:.4f}  {row['images_per_second']:,.0f} images/s"
         )
-        epoch = f"epoch {row['epoch']:.1f}/{self.total_steps / self.steps_per_epoch:.0f}"
+        epoch = f"epoch {row['epoch']:.1f}/{self.total_steps / self.steps_per_epoch:.3g}"
         self._live.update(self._task, completed=step, description=epoch, text=text)
         if "val_accuracy" in row:
             self.say(

@@ -1,11 +1,14 @@
 """The folder of a run: config.json, metrics.jsonl, summary.json, plots/ and checkpoints/."""
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flaxzoo import report
 from flaxzoo.config import Config
 from flaxzoo.errors import UserError
 
@@ -22,17 +25,13 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         values = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
         config_file = self.workdir / "config.json"
-        try:
+        with self._writing():
             self.workdir.mkdir(parents=True, exist_ok=True)
-            if config_file.exists():
+            if config_file.exists() and self._has_checkpoint():
                 _check_same(config_file, values)
             else:
                 self.write_json("config.json", values)
             self.plots.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the workdir {self.workdir}: {error.strerror or error}."
-            ) from error
 
     @property
     def plots(self) -> Path:
@@ -47,6 +46,7 @@ class Run:
         path = self.workdir / "metrics.jsonl"
         if not path.exists():
             return
+        self.metrics.clear()
         for line in path.read_text().splitlines():
             try:
                 row = json.loads(line)
@@ -54,36 +54,54 @@ class Run:
                 continue
             if row["step"] <= step:
                 self.metrics.append(row)
-        _replace(path, "".join(json.dumps(row) + "\n" for row in self.metrics))
+        with self._writing():
+            _replace(path, "".join(json.dumps(row) + "\n" for row in self.metrics))
 
     def log(self, **row: Any) -> None:
         """Appends one line to metrics.jsonl."""
         self.metrics.append(row)
-        try:
-            with (self.workdir / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write metrics.jsonl: {error.strerror or error}.") from error
+        with self._writing(), (self.workdir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def plot(self) -> None:
+        """Draws what was logged into plots/."""
+        with self._writing():
+            report.plot_curves(self.metrics, self.plots)
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes `content` to a file of the run, whole or not at all."""
-        _replace(self.workdir / name, json.dumps(content, indent=2) + "\n")
+        with self._writing():
+            _replace(self.workdir / name, json.dumps(content, indent=2) + "\n")
 
-    def read_json(self, name: str) -> Any:
-        """Returns the content of a file of the run, None where it is not there."""
-        path = self.workdir / name
-        return json.loads(path.read_text()) if path.exists() else None
+    def _has_checkpoint(self) -> bool:
+        return self.checkpoints.is_dir() and any(
+            path.name.isdigit() for path in self.checkpoints.iterdir()
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the workdir {self.workdir}: {error.strerror or error}."
+            ) from error
 
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_same(config_file: Path, values: dict[str, Any]) -> None:
     try:
         saved = json.loads(config_file.read_text())
+        if not isinstance(saved, dict):
+            raise json.JSONDecodeError("not an object", "", 0)
     except json.JSONDecodeError:
         raise UserError(f"{config_file} is damaged; use another --workdir.") from None
     before, now = _flat(saved), _flat(values)

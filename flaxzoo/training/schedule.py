@@ -54,6 +54,12 @@ class Clock:
             )
         return round(float(match[1]) * steps_in[unit])
 
+    def interval(self, name: str, duration: str) -> int:
+        """Returns the steps in a `duration`, at least one; `name` is for the message."""
+        if (steps := self.steps(duration)) < 1:
+            raise UserError(f"{name} must be at least one step; got {duration!r}.")
+        return steps
+
 
 def make_schedule(config: ScheduleConfig, peak: float, clock: Clock) -> Schedule:
     """Returns the learning rate as a function of the number of steps already taken.

@@ -51,6 +51,7 @@ def make_train_step(
         position = jnp.arange(len(labels))  # in the batch of all devices
         if axis_name is not None:
             position += jax.lax.axis_index(axis_name) * len(labels)
+            # Dropout differs from device to device, and so from what jit draws for the whole batch.
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
         image_keys = jax.vmap(lambda i: jax.random.fold_in(augment_key, i))(position)
         images = augment(images, image_keys, config.augment)
@@ -65,6 +66,8 @@ def make_train_step(
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
+        # The loss judges the old parameters; the norm tells whether the new ones are still finite.
+        metrics["update_norm"] = optax.tree.norm(updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return step

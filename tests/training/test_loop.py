@@ -100,9 +100,42 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
 
     monkeypatch.setattr(loop, "make_train_step", poisoned)
     where = re.escape(str(tmp_path / "checkpoints"))
-    with pytest.raises(FloatingPointError, match=rf"nan at step 4; .* step 2 in {where}"):
+    with pytest.raises(FloatingPointError, match=rf"nan at step 4; .* step 3 in {where}"):
         train(config, tmp_path, quiet=True)
     assert not (tmp_path / "checkpoints" / "4").exists()
+
+
+def test_parameters_that_overflow_are_not_saved(config, tmp_path):
+    config.optimizer.learning_rate = 1e38
+    config.checkpoint.every = "1 steps"
+    with pytest.raises(
+        FloatingPointError, match=r"update norm became (inf|nan) at step 1; .*: none"
+    ):
+        train(config, tmp_path, quiet=True)
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_anew(config, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.05}\n{"step": 2, "ep')
+    train(config, tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert "train_loss" in rows[0]
+
+
+def test_a_config_can_be_corrected_until_something_is_saved(config, tmp_path):
+    (tmp_path / "config.json").write_text('{"batch_size": 7}')
+    train(config, tmp_path, quiet=True)
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 64
+
+
+def test_a_better_model_is_saved_between_the_regular_checkpoints(config, tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(
+        loop, "_validate", lambda *_: {"val_loss": 0.0, "val_accuracy": next(accuracies)}
+    )
+    config.eval_every, config.checkpoint.every = "1 steps", "3 steps"
+    train(config, tmp_path, quiet=True)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "6"}
 
 
 def test_the_best_checkpoint_stays_besides_the_latest(config, tmp_path, monkeypatch):
@@ -140,6 +173,11 @@ def test_pmap_trains_the_same_run(config, tmp_path):
         (lambda c: setattr(c, "batch_size", 100_000), "does not fit the 1293 training images"),
         (lambda c: setattr(c.optimizer, "name", "sgdd"), "did you mean 'sgd'"),
         (lambda c: setattr(c, "duration", "a while"), "a number and a unit"),
+        (lambda c: setattr(c, "log_every", "often"), "a number and a unit"),
+        (lambda c: setattr(c, "eval_every", "0 steps"), "config.eval_every must be at least one"),
+        (lambda c: setattr(c.checkpoint, "every", "1 epochz"), "a number and a unit"),
+        (lambda c: setattr(c.data, "crop", "center"), "are for images from files"),
+        (lambda c: setattr(c.augment, "shift", 8), r"less than the image size \(8\); got 8"),
         (lambda c: setattr(c.model, "pretrained", "no.pth"), "cannot read the weights no.pth"),
     ],
 )

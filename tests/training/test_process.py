@@ -56,12 +56,18 @@ def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     return jax.device_get(state.params | state.batch_stats | {"opt": state.opt_state})
 
 
-def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path):
-    finish(start(tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    finish(start(workdir))
+    return workdir
 
+
+@pytest.mark.parametrize("steps", [1, 7])  # before the first checkpoint, and after some
+def test_a_killed_run_ends_bit_equal_to_one_that_was_not(whole_run, tmp_path, steps):
     process = start(tmp_path / "killed")
     deadline = time.monotonic() + TIME_LIMIT
-    while logged_steps(tmp_path / "killed") < 7:
+    while logged_steps(tmp_path / "killed") < steps:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run took no steps"
         time.sleep(0.01)
@@ -70,7 +76,7 @@ def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path):
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     finish(start(tmp_path / "killed"))
 
-    whole, killed = final_arrays(tmp_path / "whole"), final_arrays(tmp_path / "killed")
+    whole, killed = final_arrays(whole_run), final_arrays(tmp_path / "killed")
     chex.assert_trees_all_equal(whole, killed)  # to the bit, optimiser state and all
     steps = [
         json.loads(line)["step"]
@@ -83,7 +89,7 @@ def test_a_killed_run_ends_bit_equal_to_one_that_was_not(tmp_path):
     ("flags", "words"),
     [
         (["--config=configs/resnex.py"], "did you mean 'configs/resnext.py'"),
-        (["--config=configs/resnext.py", "--config.batch_sze=3"], "did you mean batch_size"),
+        (["--config=configs/resnext.py", "--config.batch_sze=3"], "did you mean 'batch_size'"),
     ],
 )
 def test_a_slip_is_one_line_and_exit_code_2(flags, words):
