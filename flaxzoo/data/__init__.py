@@ -26,7 +26,6 @@ def load(
     validation: float | int = 0.1,
     seed: int = 0,
     download: bool = True,
-    on_error: str = "raise",
 ) -> Dataset:
     """Loads and checks a data set.
 
@@ -39,7 +38,6 @@ def load(
             checkpoint by. Unused where the source has a validation split of its own.
         seed: of the choice of the held-out images.
         download: False: a missing archive is an error at once.
-        on_error: "raise" or "skip": what streams of this data set do with an unreadable image.
 
     Raises:
         UserError: the name is unknown, or the files are missing, unreadable or inconsistent.
@@ -49,9 +47,7 @@ def load(
             f"validation is a fraction of the training images; expected 0 <= fraction "
             f"< 1, got {validation}"
         )
-    if on_error not in ("raise", "skip"):
-        raise unknown("on_error", on_error, ["raise", "skip"])
-    options = Options(None if data_dir is None else Path(data_dir), download, on_error)
+    options = Options(None if data_dir is None else Path(data_dir), download)
     dataset = _source(spec)(options)
     check(dataset)
     if dataset.validation is None and validation:
@@ -60,7 +56,7 @@ def load(
 
 
 SOURCES: dict[str, Callable[[Options], Dataset]] = {
-    "digits": arrays.load_digits,
+    "digits": lambda _: arrays.load_digits(),
     "mnist": lambda options: archives.load_idx("mnist", options),
     "fashion_mnist": lambda options: archives.load_idx("fashion_mnist", options),
     "cifar10": lambda options: archives.load_cifar("cifar10", options),
@@ -69,8 +65,8 @@ SOURCES: dict[str, Callable[[Options], Dataset]] = {
 }
 
 KINDS: dict[str, Callable[[str, Options], Dataset]] = {
-    "folder": folder.load_folder,
-    "npz": arrays.load_npz,
+    "folder": lambda value, _: folder.load_folder(value),
+    "npz": lambda value, _: arrays.load_npz(value),
     "tfds": tfds.load_tfds,
 }
 
@@ -81,9 +77,9 @@ def _source(spec: str) -> Callable[[Options], Dataset]:
         return lambda options: KINDS[kind](value, options)
     if spec in SOURCES:
         return SOURCES[spec]
-    if not equals and Path(spec).expanduser().is_dir():
+    if not equals and os.path.isdir(os.path.expanduser(spec)):
         raise UserError(f"data set {spec!r} is a folder; expected folder={spec}")
-    if not equals and Path(spec).expanduser().is_file():
+    if not equals and os.path.isfile(os.path.expanduser(spec)):
         raise UserError(f"data set {spec!r} is a file; expected npz={spec}")
     if equals and kind not in KINDS:
         raise unknown("kind of data set", f"{kind}=", [f"{kind}=" for kind in KINDS])

@@ -124,7 +124,7 @@ def load_idx(name: str, options: Options) -> Dataset:
     parts = {}
     for part in ("train", "test"):
         parts[part] = as_split(arrays[f"x_{part}"], arrays[f"y_{part}"], part, name)
-    return _dataset(name, classes, parts, options)
+    return _dataset(name, classes, parts)
 
 
 def load_cifar(name: str, options: Options) -> Dataset:
@@ -139,21 +139,19 @@ def load_cifar(name: str, options: Options) -> Dataset:
             if (folder / place).exists():
                 classes, arrays = cifar.read(folder / place, form)
                 parts = {part: as_split(x, y, part, name) for part, (x, y) in arrays.items()}
-                return _dataset(name, classes, parts, options)
+                return _dataset(name, classes, parts)
     _download(name, "archive", options)
     return load_cifar(name, dataclasses.replace(options, download=False))
 
 
-def _dataset(
-    name: str, classes: tuple[str, ...], parts: dict[str, ArraySplit], options: Options
-) -> Dataset:
+def _dataset(name: str, classes: tuple[str, ...], parts: dict[str, ArraySplit]) -> Dataset:
     for part, split in parts.items():
         if len(split) != COUNTS[name][part]:
             raise UserError(
                 f"{name} on disk has {len(split):,} {part} images; expected {COUNTS[name][part]:,}"
             )
     channels = parts["train"].channels
-    return Dataset(name, classes, channels, on_error=options.on_error, **parts)
+    return Dataset(name, classes, channels, **parts)
 
 
 def _search(name: str, options: Options) -> list[Path]:

@@ -6,47 +6,57 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
 from flaxzoo.data.dataset import ArraySplit, Dataset
-from flaxzoo.data.options import Options
 from flaxzoo.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load_digits(options: Options) -> Dataset:
+def load_digits() -> Dataset:
     """Loads the bundled UCI optical digits: 1,437 training and 360 test images, 8x8, grey."""
-    return _dataset("digits", Path(__file__).with_name("digits.npz"), options)
+    return _dataset("digits", Path(__file__).with_name("digits.npz"))
 
 
-def load_npz(value: str, options: Options) -> Dataset:
+def load_npz(value: str) -> Dataset:
     """Loads a `.npz` file with x_train, y_train, x_test, y_test; the last two may both be absent.
 
-    Images are uint8 [n, h, w], [n, h, w, 1] or [n, h, w, 3]; labels are whole numbers from 0,
-    [n] or [n, 1]. There are as many classes as the largest training label says.
+    Images are uint8 [n, h, w], [n, h, w, 1] or [n, h, w, 3], of one size in both splits; where h
+    and w differ, they are resized to a square. Labels are whole numbers from 0, [n] or [n, 1].
+    There are as many classes as the largest training label says.
 
     Raises:
         UserError: the file is unreadable, a key is missing, or an array is of another kind.
     """
-    return _dataset(os.path.basename(value), Path(value).expanduser(), options)
+    return _dataset(os.path.basename(value), Path(os.path.expanduser(value)))
 
 
-def _dataset(name: str, path: Path, options: Options) -> Dataset:
+def _dataset(name: str, path: Path) -> Dataset:
     arrays = _read(path)
     splits = {}
     for part in ("train", "test"):
         if f"x_{part}" in arrays:
             splits[part] = as_split(arrays[f"x_{part}"], arrays[f"y_{part}"], part, str(path))
     train = splits["train"]
-    classes = tuple(str(i) for i in range(max(0, int(train.labels.max())) + 1))
-    return Dataset(
-        name,
-        classes,
-        train.images.shape[3],
-        test=splits.get("test"),
-        train=train,
-        on_error=options.on_error,
-    )
+    classes = tuple(str(i) for i in range(_count_classes(train.labels, f"y_train of {path}")))
+    return Dataset(name, classes, train.channels, train, test=splits.get("test"))
+
+
+def _count_classes(labels: Int32[np.ndarray, " n"], where: str) -> int:
+    """Returns one more than the largest label.
+
+    Raises:
+        UserError: a label is negative, or so large that some class must lack a training image; one
+            wrong label would make billions of classes.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(labels):
+        raise UserError(
+            f"{where} has label {low if low < 0 else high}; expected 0 to {len(labels) - 1}, since "
+            f"each class needs one of the {len(labels)} training images"
+        )
+    return high + 1
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

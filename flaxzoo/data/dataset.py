@@ -113,7 +113,6 @@ class Dataset:
         channels: 1 or 3, of every image.
         validation: None where none was asked for (`validation=0`).
         test: None where the source has none.
-        on_error: what to do with an image that cannot be read: "raise", or "skip" and report it.
     """
 
     name: str
@@ -122,7 +121,6 @@ class Dataset:
     train: Split
     validation: Split | None = None
     test: Split | None = None
-    on_error: str = "raise"
 
     @property
     def num_classes(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int32, Int64
 from flaxzoo.errors import UserError
 
 # The second word of Philox's key, so that no two uses of one seed share random numbers.
-PURPOSES = {"order": 0, "augment": 1, "validation": 2, "digits": 3}
+PURPOSES = {"order": 0, "augment": 1, "validation": 2}
 
 
 def philox(seed: int, purpose: str, *counter: int) -> np.random.Philox:

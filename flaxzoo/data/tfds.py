@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
 from flaxzoo.data import transforms
+from flaxzoo.data.archives import REMOTES
 from flaxzoo.data.dataset import Dataset, Indices
 from flaxzoo.data.options import Options, cache_dir
 from flaxzoo.errors import UserError, unknown
 
-# Sets that `load` reads from their original files, so that nobody has to prepare them.
-DIRECT = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 _MANY = 10_000  # images; with more, labels are kept in a file of our own, since reading takes long
 
 
@@ -99,7 +98,7 @@ def _load(value: str, splits: dict[str, str], options: Options) -> Dataset:
             if (labels >= 0).any() or part == "train":  # TFDS's -1: an unlabelled test set
                 indices = np.arange(len(labels))
                 parts[part] = TfdsSplit(str(directory), split, indices, labels, channels)
-    return Dataset(value, classes, channels, on_error=options.on_error, **parts)
+    return Dataset(value, classes, channels, **parts)
 
 
 def _prepared(root: Path, name: str, config: str) -> Path:
@@ -122,7 +121,7 @@ def _prepared(root: Path, name: str, config: str) -> Path:
 
 def _not_prepared(root: Path, name: str, config: str) -> UserError:
     found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    known = set(_tfds().list_builders(with_community_datasets=False)) | set(DIRECT)
+    known = set(_tfds().list_builders(with_community_datasets=False)) | set(REMOTES)
     if name not in known | {"imagenet2012", *found}:
         return unknown("TFDS data set", name, known | {*found} - {"downloads"})
     full = f"{name}/{config}" if config else name
@@ -133,7 +132,7 @@ def _not_prepared(root: Path, name: str, config: str) -> UserError:
         f"TFDS's {full} is not prepared in {root}; prepare it in an environment with TensorFlow "
         f"(pip install tensorflow tensorflow-datasets array_record): tfds build {full} "
         f"--file_format=array_record --data_dir={root}"
-        + instead.get(name, f"; or use {name} without tfds=" if name in DIRECT else "")
+        + instead.get(name, f"; or use {name} without tfds=" if name in REMOTES else "")
     )
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int64
 
-from flaxzoo.data.dataset import Dataset, Split
+from flaxzoo.data.dataset import ArraySplit, Dataset, Split
 from flaxzoo.data.order import philox
 from flaxzoo.errors import UserError
 
@@ -51,6 +51,13 @@ def _check_split(split: Split, dataset: Dataset, name: str) -> None:
             f"the {name} images of {dataset.name} have {split.channels} channels; "
             f"expected {dataset.channels}, as in train"
         )
+    if isinstance(split, ArraySplit) and isinstance(dataset.train, ArraySplit):
+        size, expected = split.images.shape[1:3], dataset.train.images.shape[1:3]
+        if size != expected:
+            raise UserError(
+                f"the {name} images of {dataset.name} are {size[0]}x{size[1]} (height x width); "
+                f"expected {expected[0]}x{expected[1]}, as in train"
+            )
 
 
 def hold_out(dataset: Dataset, fraction: float, seed: int) -> Dataset:

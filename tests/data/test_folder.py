@@ -1,5 +1,6 @@
 """`folder=PATH`: what is an image, what is a class, what is a split."""
 
+import os
 import shutil
 import time
 
@@ -79,6 +80,49 @@ def test_loading_opens_no_image(folder):
     pets = data.load(f"folder={folder}", validation=0)
     with pytest.raises(UserError, match=r"cannot read image .*train/cat/0\.png: not an image"):
         pets.train[0]
+
+
+def test_links_to_folders_and_files_are_followed(folder, save_image, tmp_path):
+    save_image(tmp_path / "elsewhere" / "emus" / "a.png", 0)
+    save_image(tmp_path / "elsewhere" / "cats" / "b.png", 0)
+    (folder / "train" / "emu").symlink_to(tmp_path / "elsewhere" / "emus")
+    (folder / "train" / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "cats")
+    (folder / "train" / "dog" / "link.png").symlink_to(folder / "train" / "dog" / "0.png")
+    pets = data.load(f"folder={folder}", validation=0)
+    assert pets.classes == ("cat", "dog", "emu")
+    assert pets.train.labels.tolist() == [0] * 7 + [1] * 7 + [2]
+    assert all(pets.train[i].size for i in range(15))
+
+
+def test_links_that_lead_back_are_not_followed(folder, tmp_path):
+    cat, other = folder / "train" / "cat", tmp_path / "other"
+    other.mkdir()
+    shutil.copy(cat / "0.png", other)
+    (cat / "self").symlink_to("self")
+    (cat / "here").symlink_to(".")
+    (cat / "up").symlink_to("../../..")
+    (cat / "other").symlink_to(other)
+    (other / "back").symlink_to(cat)
+    (folder / "train" / "self").symlink_to("self")
+    pets = data.load(f"folder={folder}", validation=0)
+    assert pets.classes == ("cat", "dog")
+    names = [pets.train.name(i).rsplit("/cat/", 1)[1] for i in range(7)]
+    assert names == [*(f"{i}.png" for i in range(6)), "other/0.png"]
+
+
+@pytest.mark.parametrize("at", ["train", "train/cat", "train/cat/more", "test/dog"])
+def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch, at):
+    (folder / "train" / "cat" / "more").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):  # root, as in a container, may read every folder
+        if os.fspath(path) == str(folder / at):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"cannot list folder .*/{at}: Permission denied; expected"):
+        data.load(f"folder={folder}")
 
 
 def test_many_files_are_listed_quickly(tmp_path):

@@ -56,6 +56,9 @@ def test_importing_the_package_imports_no_heavy_library():
         ("npz=", r"unknown data set 'npz='; did you mean 'npz=PATH'\?"),
         ("foldr=x", r"unknown kind of data set 'foldr='; did you mean 'folder='\?"),
         ("cifar", "did you mean 'cifar10"),
+        ("", "unknown data set ''. known: "),
+        ("~nobody-of-that-name", "unknown data set '~nobody"),
+        ("x" * 5000, "unknown data set 'xxx"),
     ],
 )
 def test_an_unknown_name_gets_near_misses(spec, hint):
@@ -72,11 +75,6 @@ def test_a_path_without_its_kind_gets_the_kind(tmp_path):
 def test_a_validation_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(UserError, match="expected 0 <= fraction < 1"):
         data.load("digits", validation=fraction)
-
-
-def test_an_unknown_on_error_is_refused():
-    with pytest.raises(UserError, match="unknown on_error 'ignore'"):
-        data.load("digits", on_error="ignore")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +99,13 @@ def test_splits_with_different_channels_are_refused():
     colour = ArraySplit(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, np.int32))
     with pytest.raises(UserError, match="test images of toy have 3 channels; expected 1"):
         check(Dataset("toy", toy.classes, 1, toy.train, test=colour))
+
+
+def test_splits_with_images_of_different_sizes_are_refused():
+    toy = dataset([0, 1, 2])
+    larger = ArraySplit(np.zeros((1, 4, 3, 1), np.uint8), np.zeros(1, np.int32))
+    with pytest.raises(UserError, match=r"test images of toy are 4x3 .* expected 2x2, as in train"):
+        check(Dataset("toy", toy.classes, 1, toy.train, test=larger))
 
 
 def with_identity(counts: list[int]) -> Dataset:

@@ -237,10 +237,16 @@ def test_small_sets_in_memory_can_stay_on_the_device():
     assert labels.tolist() == list(range(23))
 
 
-def test_resident_images_are_resized_once():
-    images, _ = resident(numbered(), 5)
-    with eval_batches_of(numbered(), batch_size=23, image_size=5) as batches:
-        np.testing.assert_array_equal(images, next(batches)["image"])
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (5, 9, 3), (9, 4, 1), (5, 5, 3)])
+def test_resident_images_are_those_of_a_stream_without_resize(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (23, *shape), np.uint8)
+    split = ArraySplit(pixels, np.arange(23, dtype=np.int32))
+    images, labels = resident(split, 5)
+    with eval_batches_of(split, batch_size=23, image_size=5, resize=None) as batches:
+        batch = next(batches)
+    assert images.shape == (23, 5, 5, shape[2])
+    np.testing.assert_array_equal(images, batch["image"])
+    np.testing.assert_array_equal(labels, batch["label"])
 
 
 def test_what_is_too_large_or_on_disk_is_not_resident(folder):
