@@ -189,6 +189,26 @@ REFUSED = {
         r"fc\.weight is \(320,\), not \(10, 32\)$",
     ),
     "empty": (lambda _: {}, r"\d+ missing: bn1\.bias, .*, \.\.\. and \d+ more$"),
+    "counter of a layer that does not exist": (
+        with_value("ghost.num_batches_tracked", lambda _: np.array(7)),
+        r"1 unexpected: ghost\.num_batches_tracked$",
+    ),
+    "counter of a convolution": (
+        with_value("conv1.num_batches_tracked", lambda _: np.array(7)),
+        r"1 unexpected: conv1\.num_batches_tracked$",
+    ),
+    "integers": (
+        with_value("fc.bias", lambda _: np.ones(10, np.int8)),
+        r"1 not of floating point: fc\.bias is int8$",
+    ),
+    "text": (with_value("fc.bias", lambda _: "x"), r"floating point: fc\.bias is str$"),
+    "list": (with_value("fc.bias", lambda _: [[1.0], []]), r"floating point: fc\.bias is list$"),
+    "shapes": (
+        with_value("fc.bias", lambda _: jax.ShapeDtypeStruct((10,), np.float32)),
+        r"floating point: fc\.bias is ShapeDtypeStruct$",
+    ),
+    "no state_dict": (lambda _: None, r"state_dict or as the path of a file .*; got a NoneType"),
+    "numbered": (lambda sd: sd | {1: np.ones(3)}, r"a state_dict has names for keys; got 1\.$"),
     "of another model": (
         lambda _: to_torch(create_model("resnet20")),
         r"missing: .*; \d+ unexpected: .*, \.\.\. and \d+ more",

@@ -60,6 +60,8 @@ class ResNet(nn.Module):
         self, block, depths, num_classes=1000, in_channels=3, stem="imagenet", planes=64, **options
     ):
         super().__init__()
+        if stem not in ("imagenet", "cifar"):
+            raise KeyError(f"no stem named {stem!r}; known: cifar, imagenet")
         if stem == "imagenet":
             self.conv1 = _conv(in_channels, planes, 7, stride=2, padding=3)
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

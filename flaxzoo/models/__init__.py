@@ -13,9 +13,10 @@ from flaxzoo import convert
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
 from flaxzoo.models import resnet
-from flaxzoo.models.base import Classifier
+from flaxzoo.models.base import Classifier, integer
 
 VARIANTS: dict[str, partial[Classifier]] = {**resnet.VARIANTS}
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -28,15 +29,15 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(
-    name: str,
+    name: str | object,  # "| object" where a slip is answered with a UserError
     *,
-    num_classes: int | None = None,
-    in_channels: int = 3,
-    seed: int = 0,
+    num_classes: int | object | None = None,
+    in_channels: int | object = 3,
+    seed: int | object = 0,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
     abstract: bool = False,
-    pretrained: str | Path | None = None,
+    pretrained: str | Path | object | None = None,
     **options,
 ) -> Classifier:
     """Returns the model `name`, in training mode, initialised as its torch twin is.
@@ -46,8 +47,8 @@ def create_model(
         num_classes: length of the logits; None for that of the published model.
         in_channels: channels of the images.
         seed: chooses the initial values; equal on every platform.
-        dtype: the type it computes in; bfloat16 suits TPUs and GPUs.
-        param_dtype: the type in which parameters are stored.
+        dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
+        param_dtype: the type in which parameters are stored, one of DTYPES.
         abstract: shapes without values, in milliseconds; `to_torch` works on it.
         pretrained: a file of weights with torch's names (see `load_torch`).
         **options: what the variant's class takes, for example `stem="cifar"`.
@@ -56,11 +57,14 @@ def create_model(
         UserError: a name, option or value that does not exist, with the nearest ones that do.
     """
     build = _variant(name)
-    _check_options(name, build, options)
+    _check_options(str(name), build, options)
     _check_dtypes(dtype, param_dtype)
+    if pretrained is not None and not isinstance(pretrained, str | Path):
+        raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
     if num_classes is not None:
-        options["num_classes"] = num_classes
-    model = build(in_channels=in_channels, **options)
+        options["num_classes"] = integer("num_classes", num_classes, 1)
+    seed = integer("seed", seed, 0)
+    model = build(in_channels=integer("in_channels", in_channels, 1), **options)
     model.dtype = jnp.dtype(dtype)
     if abstract:
         for variable in named_variables(model).values():
@@ -69,13 +73,13 @@ def create_model(
     else:
         initialise(model, seed=seed, param_dtype=param_dtype)
     if pretrained is not None:
-        if isinstance(pretrained, bool):
-            raise UserError(f"pretrained takes the path of a file of weights; got {pretrained}.")
         convert.load_torch(model, pretrained)
     return model
 
 
-def _variant(name: str) -> partial[Classifier]:
+def _variant(name: object) -> partial[Classifier]:
+    if not isinstance(name, str):
+        raise UserError(f"a model is named by a string, one of list_models(); got {name!r}.")
     if name not in VARIANTS:
         raise unknown("model", name, VARIANTS)
     return VARIANTS[name]
@@ -94,10 +98,10 @@ def _check_options(name: str, build: partial, options: dict) -> None:
 def _check_dtypes(*dtypes: DTypeLike) -> None:
     for dtype in dtypes:
         try:
-            floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+            name = jnp.dtype(dtype).name
         except TypeError:
-            raise UserError(f"not a dtype: {dtype!r}; use 'float32' or 'bfloat16'.") from None
-        if not floating:
-            raise UserError(f"a model computes in floating point; got dtype {jnp.dtype(dtype)}.")
-        if jnp.dtype(dtype).itemsize == 8 and not jax.config.read("jax_enable_x64"):
+            name = repr(dtype)
+        if name not in DTYPES:
+            raise UserError(f"a model's dtype must be one of {', '.join(DTYPES)}; got {name}.")
+        if name == "float64" and not jax.config.read("jax_enable_x64"):
             raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")

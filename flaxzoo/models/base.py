@@ -11,7 +11,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError
+from flaxzoo.layers.module import value_of
 from flaxzoo.layers.noise import random_key
+
+
+def integer(name: str, value: object, least: int) -> int:
+    """Returns `value`, which the user gave for `name`, as an int; numbers like 10.0 are none.
+
+    Raises:
+        UserError: not an integer, or below `least`.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
+        return int(value)
+    raise UserError(f"{name} must be an integer of at least {least}; got {value!r}.")
 
 
 class Classifier(nnx.Module):
@@ -27,11 +39,6 @@ class Classifier(nnx.Module):
     min_size: int = 1
 
     def __init__(self, in_channels: int, num_classes: int):
-        if in_channels < 1 or num_classes < 1:
-            raise UserError(
-                "a model needs at least one input channel and one class; "
-                f"got in_channels={in_channels}, num_classes={num_classes}."
-            )
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.dtype: np.dtype = np.dtype("float32")
@@ -56,7 +63,8 @@ class Classifier(nnx.Module):
         them.
 
         Raises:
-            UserError: wrong rank, dtype or channels, or images smaller than `min_size`.
+            UserError: wrong rank, dtype or channels, images smaller than `min_size`, or a model
+                without values.
         """
         with random_key(key):
             return self.forward_head(self.forward_features(images))
@@ -78,6 +86,13 @@ class Classifier(nnx.Module):
             raise UserError(
                 f"{type(self).__name__} takes normalised floating-point images; "
                 f"got {images.dtype}: divide by 255 and normalise first."
+            )
+        variables = (node for _, node in nnx.iter_graph(self) if isinstance(node, nnx.Variable))
+        first = next(variables, None)  # all have values or none
+        if first is not None and isinstance(value_of(first), jax.ShapeDtypeStruct):
+            raise UserError(
+                f"this {type(self).__name__} has no values yet: fill it with load_torch, or create "
+                "it without abstract=True."
             )
         return images.astype(self.dtype)
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import unknown
+from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers import BatchNorm, Linear, Sequential, global_avg_pool, max_pool, relu
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import KaimingNormal
-from flaxzoo.models.base import Classifier
+from flaxzoo.models.base import Classifier, integer
 
 Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))  # torchvision's
 
@@ -27,9 +27,9 @@ Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))  # t
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5 left).
 
-    With groups, the first convolution widens to groups * group_width and the second is grouped.
-    The ResNeXt paper has no such block (section 3.1: with two layers, aggregation is just a wider
-    dense layer); this form is what public code calls ResNeXt-18 and -34.
+    Neither the ResNeXt paper nor torchvision has such a block with groups (section 3.1: with two
+    layers, aggregation is just a wider dense layer). Ours: the first convolution widens to
+    groups * group_width, for the first stage, and the second is grouped.
     """
 
     expansion = 1
@@ -106,6 +106,10 @@ class ResNet(Classifier):
         super().__init__(in_channels, num_classes)
         if stem not in ("imagenet", "cifar"):
             raise unknown("stem", stem, ("imagenet", "cifar"))
+        planes = integer("planes", planes, 1)
+        groups, group_width = block_options.get("groups", 1), block_options.get("group_width", 64)
+        if planes * group_width < 64 or (block is BasicBlock and planes % groups):
+            raise UserError(f"planes must make {groups} groups (multiples of 64 do); got {planes}.")
         self.stem = stem
         kernel_size, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = Conv(in_channels, planes, kernel_size, stride)

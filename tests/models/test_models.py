@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flaxzoo import UserError, create_model, list_models, to_torch
+from flaxzoo import UserError, create_model, list_models, load_torch, to_torch
 from flaxzoo.layers import Linear, global_avg_pool, initialise, named_variables
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.state import split_model
@@ -143,7 +143,12 @@ def test_names_and_shapes_are_torchvisions(name):
     state_dict = to_torch(create_model(name, abstract=True))
     lines = sorted(f"{key} {'x'.join(map(str, v.shape))}" for key, v in state_dict.items())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    assert [len(lines), digest] == TORCHVISION["builders"][name]
+    count, expected = TORCHVISION["builders"][name]
+    assert (len(lines), digest) == (count, expected), (
+        f"{name} has {len(lines)} names, torchvision's {count}, or a name or shape differs. List "
+        f"ours with flaxzoo.to_torch(flaxzoo.create_model({name!r}, abstract=True)), theirs with "
+        f"torchvision.models.{name}().state_dict() where torchvision is installed."
+    )
 
 
 # ---------------------------------------------------------------------- small variants, in numbers
@@ -263,11 +268,26 @@ def test_training_moves_every_running_statistic(name):
         ({"stm": "cifar"}, r"unknown option of resnet18 'stm'; did you mean 'stem'"),
         ({"depths": (1, 1)}, r"unknown option of resnet18 'depths'"),
         ({"stem": "cifr"}, r"unknown stem 'cifr'; did you mean 'cifar'\? known: cifar, imagenet"),
-        ({"num_classes": 0}, r"at least one .* class; got in_channels=3, num_classes=0"),
-        ({"in_channels": 0}, r"at least one input channel .* got in_channels=0, num_classes=1000"),
-        ({"dtype": "int8"}, r"floating point; got dtype int8"),
-        ({"param_dtype": "flot32"}, r"not a dtype: 'flot32'; use 'float32' or 'bfloat16'"),
+        ({"num_classes": 0}, r"num_classes must be an integer of at least 1; got 0\.$"),
+        ({"num_classes": 10.5}, r"num_classes .*; got 10\.5\.$"),
+        ({"num_classes": True}, r"num_classes .*; got True\.$"),
+        ({"num_classes": "10"}, r"num_classes .*; got '10'\.$"),
+        ({"in_channels": 0}, r"in_channels must be an integer of at least 1; got 0\.$"),
+        ({"in_channels": 3.0}, r"in_channels .*; got 3\.0\.$"),
+        ({"seed": -1}, r"seed must be an integer of at least 0; got -1\.$"),
+        ({"seed": 1.5}, r"seed .*; got 1\.5\.$"),
+        ({"planes": 0}, r"planes must be an integer of at least 1; got 0\.$"),
+        ({"planes": -4}, r"planes .*; got -4\.$"),
+        ({"name": "resnext18", "planes": 8}, r"planes must make 32 groups .*; got 8\.$"),
+        ({"name": "resnext18", "planes": 40}, r"planes must make 32 groups .*; got 40\.$"),
+        ({"name": "resnext50_32x4d", "planes": 8}, r"planes must make 32 groups .*; got 8\.$"),
+        ({"dtype": "int8"}, r"one of float16, bfloat16, float32, float64; got int8"),
+        ({"dtype": "float8_e4m3fn"}, r"one of .*; got float8_e4m3fn"),
+        ({"param_dtype": "flot32"}, r"one of .*; got 'flot32'"),
         ({"dtype": "float64"}, r"float64 needs .*jax_enable_x64"),
+        ({"name": 18}, r"named by a string, one of list_models\(\); got 18"),
+        ({"name": ["resnet18"]}, r"named by a string, .* got \['resnet18'\]"),
+        ({"pretrained": True}, r"the path of a file of weights; got True"),
     ],
 )
 def test_what_cannot_be_made_is_refused(arguments, message):
@@ -289,6 +309,15 @@ def test_what_cannot_be_made_is_refused(arguments, message):
 def test_images_that_do_not_fit_are_refused(images, message):
     with pytest.raises(UserError, match=re.escape(message)):
         create_model("resnet_tiny", abstract=True)(images)
+
+
+def test_a_model_without_values_says_so():
+    images = np.zeros((2, 8, 8, 3), np.float32)
+    model = create_model("resnet_tiny", abstract=True)
+    with pytest.raises(UserError, match=r"this ResNet has no values yet: fill it with load_torch"):
+        model(images)
+    load_torch(model, to_torch(create_model("resnet_tiny")))
+    assert model(images).shape == (2, 10)
 
 
 class AtLeastFour(Classifier):
