@@ -1,4 +1,7 @@
-"""Every layer against torch, in float64: outputs, and gradients of the input and all parameters."""
+"""Every layer against torch, in float64: outputs, and gradients of the input and all parameters.
+
+Longer than other files, since one comparison serves the tables of cases of all layers.
+"""
 
 from collections.abc import Callable
 from functools import partial
