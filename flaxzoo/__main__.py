@@ -39,8 +39,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: flaxzoo parity resnext50_32x4d --image-size 224",
     )
     parity.add_argument("pattern", help="a model, or a shell pattern, like 'resnet*'")
+    parity.add_argument(
+        "--against", choices=("torch_ref", "torchvision", "timm"), default="torch_ref",
+        help="whose model is the twin",
+    )  # fmt: skip
     parity.add_argument("--dtype", choices=("float64", "float32", "both"), default="both")
-    parity.add_argument("--image-size", type=int, default=64, metavar="PIXELS")
+    parity.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 64 or the model's least")
     parity.add_argument("--batch-size", type=int, default=2)
     parity.add_argument("--train-steps", type=int, default=3, metavar="N", help="0: forward only")
     parity.set_defaults(run=_parity)
@@ -81,6 +85,7 @@ def _parity(arguments: argparse.Namespace) -> None:
             started = time.monotonic()
             report = compare(
                 name,
+                against=arguments.against,
                 dtype=dtype,
                 image_size=arguments.image_size,
                 batch_size=arguments.batch_size,

@@ -7,8 +7,8 @@ its path with the last part renamed, and its torch value is a transpose:
     fc.kernel (in, out)                    <->  fc.weight (out, in)
     bn1.scale, bn1.mean, bn1.var           <->  bn1.weight, bn1.running_mean, bn1.running_var
 
-Everything else keeps its name and its shape. `num_batches_tracked` is dropped on the way in and
-made on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped
+Everything else keeps its name and its shape. Buffers (`num_batches_tracked`, tables of indices) are
+dropped on the way in and made on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped
 silently.
 """
 
@@ -22,13 +22,12 @@ import numpy as np
 from flax import nnx
 
 from flaxzoo.errors import UserError
-from flaxzoo.layers.module import assign, named_variables, value_of
+from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
 from flaxzoo.weight_files import read_state_dict
 
 _TORCH_LEAF = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # axes of a kernel: HWIO -> OIHW, (in, out) -> (out, in)
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
-_COUNTER = "num_batches_tracked"
 
 
 def torch_name(name: str) -> str:
@@ -66,25 +65,12 @@ def to_torch(model: nnx.Module) -> dict[str, Any]:
             axes = _TO_TORCH[len(value.shape)] if _is_kernel(name) else range(len(value.shape))
             shape = tuple(value.shape[axis] for axis in axes)
             state_dict[torch_name(name)] = jax.ShapeDtypeStruct(shape, _exported(value.dtype))
-            counter: Any = jax.ShapeDtypeStruct((), np.int64)
         else:
             # A copy: the array of a CPU device is a read-only view of its buffer.
             state_dict[torch_name(name)] = to_torch_layout(
                 name, np.array(value, _exported(value.dtype))
             )
-            counter = np.zeros((), np.int64)
-        if _has_counter(name):
-            state_dict[_counter(name)] = counter
-    return state_dict
-
-
-def _has_counter(name: str) -> bool:
-    return name.rpartition(".")[2] == "var"
-
-
-def _counter(name: str) -> str:
-    """Returns torch's name of the counter that goes with a running variance."""
-    return f"{name.removesuffix('var')}{_COUNTER}"
+    return state_dict | {name: buffer.value for name, buffer in named_buffers(model).items()}
 
 
 def _exported(dtype: np.dtype) -> np.dtype:
@@ -121,8 +107,8 @@ def load_torch(
         raise UserError(f"a state_dict has names for keys; got {odd[0]!r}.")
     variables = named_variables(model)
     names = {torch_name(name): name for name in variables}
-    counters = {_counter(name) for name in filter(_has_counter, variables)}
-    given = {k: v for k, v in source.items() if k not in counters}
+    buffers = named_buffers(model)
+    given = {key: value for key, value in source.items() if key not in buffers}
     values, misfits, not_floating = {}, [], []
     for key in sorted(names.keys() & given.keys()):
         name, array = names[key], _as_numpy(given[key])

@@ -1,35 +1,62 @@
 """torch's semantics on (n, h, w, c) arrays; nothing here knows any model."""
 
 from flax.nnx import relu
+from jax.nn import sigmoid, silu
 
-from flaxzoo.layers.activation import gelu, gelu_tanh
+from flaxzoo.layers.activation import gelu, gelu_tanh, hard_sigmoid, hard_swish, leaky_relu, relu6
+from flaxzoo.layers.attention import MultiheadAttention, attention, merge_heads, split_heads
+from flaxzoo.layers.blocks import SqueezeExcitation, channel_shuffle, make_divisible
 from flaxzoo.layers.conv import conv2d
 from flaxzoo.layers.dense import Conv, Linear
-from flaxzoo.layers.module import Sequential, assign, initialise, named_variables, param
+from flaxzoo.layers.module import (
+    Buffer,
+    Sequential,
+    assign,
+    initialise,
+    named_buffers,
+    named_variables,
+    param,
+)
 from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key
-from flaxzoo.layers.norm import BatchNorm
+from flaxzoo.layers.norm import BatchNorm, LayerNorm
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool
 
 __all__ = [
     "BatchNorm",
+    "Buffer",
     "Conv",
     "Dropout",
+    "LayerNorm",
     "Linear",
+    "MultiheadAttention",
     "Sequential",
+    "SqueezeExcitation",
     "StochasticDepth",
     "adaptive_avg_pool",
     "assign",
+    "attention",
     "avg_pool",
+    "channel_shuffle",
     "conv2d",
     "flatten",
     "gelu",
     "gelu_tanh",
     "global_avg_pool",
+    "hard_sigmoid",
+    "hard_swish",
     "initialise",
+    "leaky_relu",
+    "make_divisible",
     "max_pool",
+    "merge_heads",
+    "named_buffers",
     "named_variables",
     "next_key",
     "param",
     "random_key",
     "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "split_heads",
 ]

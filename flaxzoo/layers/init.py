@@ -51,13 +51,55 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class KaimingNormal:
-    """torch.nn.init.kaiming_normal_ for ReLU: standard deviation sqrt(2 / fan) (He et al. 2015)."""
+class TruncatedNormal:
+    """torch.nn.init.trunc_normal_: standard deviation `std` before it is cut to [-bound, bound].
 
-    mode: Literal["fan_in", "fan_out"] = "fan_in"
+    `bound` is absolute, 2 in torch, which cuts nothing where `std` is small.
+    """
+
+    std: float
+    bound: float = 2.0
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        return Normal(math.sqrt(2 / fan(shape, self.mode)))(rng, shape)
+        limit = np.float32(self.bound / self.std)
+        value = rng.standard_normal(shape, np.float32)
+        while (outside := np.abs(value) > limit).any():
+            value[outside] = rng.standard_normal(int(outside.sum()), np.float32)
+        return value * np.float32(self.std)
+
+
+@dataclass(frozen=True)
+class KaimingNormal:
+    """torch.nn.init.kaiming_normal_: standard deviation gain / sqrt(fan) (He et al. 2015).
+
+    The gain is that of ReLU unless given; 1 is torch's nonlinearity="linear".
+    """
+
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+    gain: float = math.sqrt(2)
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return Normal(self.gain / math.sqrt(fan(shape, self.mode)))(rng, shape)
+
+
+@dataclass(frozen=True)
+class KaimingUniform:
+    """torch.nn.init.kaiming_uniform_: uniform within gain * sqrt(3 / fan)."""
+
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+    gain: float = math.sqrt(2)
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return Uniform(self.gain * math.sqrt(3 / fan(shape, self.mode)))(rng, shape)
+
+
+@dataclass(frozen=True)
+class XavierUniform:
+    """torch.nn.init.xavier_uniform_: uniform within sqrt(6 / (fan_in + fan_out)) (Glorot 2010)."""
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        fans = fan(shape, "fan_in") + fan(shape, "fan_out")
+        return Uniform(math.sqrt(6 / fans))(rng, shape)
 
 
 @dataclass(frozen=True)

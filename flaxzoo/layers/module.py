@@ -8,6 +8,7 @@ second.
 
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -28,6 +29,33 @@ def param(shape: tuple[int, ...], init: Init) -> nnx.Param:
 def statistic(shape: tuple[int, ...], init: Init) -> nnx.BatchStat:
     """Returns a running statistic of `shape` without a value yet."""
     return nnx.BatchStat(jax.ShapeDtypeStruct(shape, jnp.float32), init=init)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array that torch keeps in its state_dict and that can always be computed again.
+
+    It is no variable: nothing trains or stores it. `convert` drops it on the way in and makes it on
+    the way out. A module has it as an attribute of torch's name: `Buffer(relative_index, (7, 7))`.
+    """
+
+    make: Callable[..., np.ndarray]
+    arguments: tuple = ()
+
+    @property
+    def value(self) -> np.ndarray:
+        return self.make(*self.arguments)
+
+
+def named_buffers(model: nnx.Module) -> dict[str, Buffer]:
+    """Returns the buffers of `model` by dotted path, `{"bn1.num_batches_tracked": Buffer, ...}`."""
+    return {
+        ".".join(map(str, (*path, attribute))): value
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.Module)
+        for attribute, value in vars(node).items()
+        if isinstance(value, Buffer)
+    }
 
 
 def assign(variable: nnx.Variable, value: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> None:

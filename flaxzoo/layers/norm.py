@@ -1,13 +1,14 @@
-"""Batch normalisation with torch's statistics."""
+"""Batch normalisation with torch's statistics, and layer normalisation."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError
 from flaxzoo.layers.init import ONES, ZEROS
-from flaxzoo.layers.module import param, statistic
+from flaxzoo.layers.module import Buffer, param, statistic
 
 
 class BatchNorm(nnx.Module):
@@ -32,6 +33,7 @@ class BatchNorm(nnx.Module):
         self.bias = param((num_features,), ZEROS)
         self.mean = statistic((num_features,), ZEROS)
         self.var = statistic((num_features,), ONES)
+        self.num_batches_tracked = Buffer(np.zeros, ((), np.int64))
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -68,3 +70,24 @@ class BatchNorm(nnx.Module):
     def _move(self, running: nnx.BatchStat, new: Float[Array, " c"]) -> None:
         old = running[...]
         running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """torch.nn.LayerNorm over the last axis, with two-pass statistics in float32 or better.
+
+    Layer Normalization, Ba et al. 2016, https://arxiv.org/abs/1607.06450. `eps` is torch's 1e-5 by
+    default, not flax's 1e-6; many families set their own. On (n, h, w, c) arrays it is also
+    torchvision's LayerNorm2d.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5):
+        self.eps = eps
+        self.scale = param((num_features,), ONES)
+        self.bias = param((num_features,), ZEROS)
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - jnp.mean(wide, -1, keepdims=True)
+        var = jnp.mean(jnp.square(centred), -1, keepdims=True)
+        y = centred * jax.lax.rsqrt(var + self.eps) * self.scale[...].astype(wide.dtype)
+        return (y + self.bias[...].astype(wide.dtype)).astype(x.dtype)

@@ -22,10 +22,18 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes 
 def list_models(pattern: str = "*") -> list[str]:
     """Returns the names of all variants that match a shell pattern, sorted.
 
+    Those named `test_*`, one a family and of no use but to tests, only where the pattern asks.
+
     >>> list_models("resnext101*")
     ['resnext101_32x8d', 'resnext101_64x4d']
     """
-    return sorted(fnmatch.filter(VARIANTS, pattern))
+    names = sorted(fnmatch.filter(VARIANTS, pattern))
+    return names if pattern.startswith("test_") else [n for n in names if n[:5] != "test_"]
+
+
+def takes(name: str, option: str) -> bool:
+    """Returns whether the class of variant `name` has an option of this name."""
+    return option in _options(_variant(name))
 
 
 def create_model(
@@ -85,11 +93,16 @@ def _variant(name: object) -> partial[Classifier]:
     return VARIANTS[name]
 
 
-def _check_options(name: str, build: partial, options: dict) -> None:
-    """Refuses options that the class does not have or that the variant itself decides."""
+def _options(build: partial) -> set[str]:
+    """Returns the names of the options of a variant's class that the variant leaves open."""
     parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
     decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
-    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - decided
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - decided
+
+
+def _check_options(name: str, build: partial, options: dict) -> None:
+    """Refuses options that the class does not have or that the variant itself decides."""
+    known = _options(build)
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)

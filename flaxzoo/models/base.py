@@ -1,7 +1,8 @@
 """What every classifier does: checks its input, walks its stages, ends in a head."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import value_of
 from flaxzoo.layers.noise import random_key
 
@@ -26,6 +27,16 @@ def integer(name: str, value: object, least: int) -> int:
     raise UserError(f"{name} must be an integer of at least {least}; got {value!r}.")
 
 
+def check_stem(stem: object) -> None:
+    """Raises UserError where `stem` is no name of a stem.
+
+    "imagenet" is the paper's. "cifar" keeps small images at their size: its first convolution is a
+    3x3 of stride 1, and no pooling follows it.
+    """
+    if stem not in ("imagenet", "cifar"):
+        raise unknown("stem", stem, ("imagenet", "cifar"))
+
+
 class Classifier(nnx.Module):
     """Images to logits. A subclass writes `stages` and `forward_head` and sets its layers.
 
@@ -33,10 +44,26 @@ class Classifier(nnx.Module):
         in_channels: channels of the images it takes.
         num_classes: length of the logits.
         min_size: the smallest height and width that it can take.
+        image_size: the only height and width that it can take, where it was made for one.
         dtype: the type it computes in; parameters keep theirs, statistics are float32 or better.
+
+    What a family says about itself:
+        first_conv: the convolution that sees the images.
+        heads: the layers whose outputs are classes.
+        aux_heads: auxiliary heads, each with the stage whose map it takes.
+        aux_weight: the weight of their losses beside the main one.
+        old_names: (regex, replacement) from names in older files to today's.
+        timm_names: the same, from the names that timm gives this architecture.
     """
 
     min_size: int = 1
+    image_size: tuple[int, int] | None = None
+    first_conv: ClassVar[str] = "conv1"
+    heads: ClassVar[tuple[str, ...]] = ("fc",)
+    aux_heads: Mapping[str, str] = {}
+    aux_weight: ClassVar[float] = 0.0
+    old_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    timm_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, in_channels: int, num_classes: int):
         self.in_channels = in_channels
@@ -54,6 +81,11 @@ class Classifier(nnx.Module):
     def forward_head(self, x: Array, pre_logits: bool = False) -> Float[Array, "n features"]:
         """Returns the logits of the last stage's map, or what enters the last layer."""
 
+    @property
+    def min_train_size(self) -> int:
+        """The smallest height and width to train with: an auxiliary head may need more."""
+        return self.min_size
+
     def __call__(
         self, images: ArrayLike, *, key: jax.Array | None = None
     ) -> Float[Array, "n classes"]:
@@ -68,6 +100,29 @@ class Classifier(nnx.Module):
         """
         with random_key(key):
             return self.forward_head(self.forward_features(images))
+
+    def forward_train(
+        self, images: ArrayLike, *, key: jax.Array | None = None
+    ) -> tuple[Float[Array, "n classes"], dict[str, Float[Array, "n classes"]]]:
+        """Returns the logits, and those of the auxiliary heads by name, which only training uses.
+
+        The loss of a model with such heads is that of the logits plus `aux_weight` times theirs.
+        """
+        with random_key(key):
+            stages = dict(self.stages(self._checked(images)))
+            aux = {head: getattr(self, head)(stages[at]) for head, at in self.aux_heads.items()}
+            *_, last = stages.values()
+            return self.forward_head(last), aux
+
+    @classmethod
+    def options_of(cls, weights: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the options of the constructor that a file of weights decides.
+
+        Args:
+            weights: the file's arrays by their names.
+            metadata: what torch stores beside them, {"module": {"version": 1}}, or nothing.
+        """
+        return {}
 
     def forward_features(self, images: ArrayLike, *, key: jax.Array | None = None) -> Array:
         """Returns the last stage's feature map, which `forward_head` takes."""
@@ -106,6 +161,12 @@ class Classifier(nnx.Module):
             raise UserError(
                 f"{name} was made for {self.in_channels} channels; got images of shape "
                 f"{shape}{hint}: set in_channels, or convert the images."
+            )
+        if self.image_size is not None and shape[1:3] != self.image_size:
+            height, width = self.image_size
+            raise UserError(
+                f"this {name} was made for images of {height}x{width} pixels; got "
+                f"{shape[1]}x{shape[2]}: resize them, or create it with another image_size."
             )
         if min(shape[1:3]) < self.min_size:
             raise UserError(

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.errors import UserError
 from flaxzoo.layers import BatchNorm, Linear, Sequential, global_avg_pool, max_pool, relu
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import KaimingNormal
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, check_stem, integer
 
 Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))  # torchvision's
 
@@ -104,8 +104,7 @@ class ResNet(Classifier):
         **block_options: int,
     ):
         super().__init__(in_channels, num_classes)
-        if stem not in ("imagenet", "cifar"):
-            raise unknown("stem", stem, ("imagenet", "cifar"))
+        check_stem(stem)
         planes = integer("planes", planes, 1)
         groups, group_width = block_options.get("groups", 1), block_options.get("group_width", 64)
         if planes * group_width < 64 or (block is BasicBlock and planes % groups):
@@ -167,6 +166,8 @@ class CifarBlock(nnx.Module):
 
 class CifarResNet(Classifier):
     """The paper's CIFAR net: a 3x3 stem of 16 channels, three stages of n blocks, 6n + 2 layers."""
+
+    heads = ("linear",)
 
     def __init__(self, blocks_per_stage: int, num_classes: int = 10, in_channels: int = 3):
         super().__init__(in_channels, num_classes)

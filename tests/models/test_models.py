@@ -19,7 +19,8 @@ from flaxzoo.training.state import split_model
 
 EVERY = list_models()
 TINY = list_models("*_tiny")
-TORCHVISION = json.loads((Path(__file__).parent / "torchvision_names.json").read_text())
+_NAMES = json.loads((Path(__file__).parent / "published_names.json").read_text())
+PUBLISHED = _NAMES["torchvision"] | _NAMES["timm"]
 
 
 def call_parts(model, images):
@@ -138,16 +139,16 @@ def test_has_as_many_parameters_as_the_paper_says(name, millions):
     assert f"{parameter_count(name) / 1e6:.{digits}f}" == millions
 
 
-@pytest.mark.parametrize("name", sorted(TORCHVISION["builders"].keys() & set(EVERY)))
-def test_names_and_shapes_are_torchvisions(name):
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() & set(EVERY)))
+def test_names_and_shapes_are_the_published_ones(name):
     state_dict = to_torch(create_model(name, abstract=True))
     lines = sorted(f"{key} {'x'.join(map(str, v.shape))}" for key, v in state_dict.items())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    count, expected = TORCHVISION["builders"][name]
+    count, expected = PUBLISHED[name]
     assert (len(lines), digest) == (count, expected), (
-        f"{name} has {len(lines)} names, torchvision's {count}, or a name or shape differs. List "
-        f"ours with flaxzoo.to_torch(flaxzoo.create_model({name!r}, abstract=True)), theirs with "
-        f"torchvision.models.{name}().state_dict() where torchvision is installed."
+        f"{name} has {len(lines)} names, the published one {count}, or a name or shape differs. "
+        f"List ours with flaxzoo.to_torch(flaxzoo.create_model({name!r}, abstract=True)), theirs "
+        "with the state_dict() of torchvision's or timm's model."
     )
 
 

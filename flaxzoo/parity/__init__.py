@@ -5,7 +5,7 @@ calibrated, so that a mistake shows: every parameter is random, and the running 
 of a real forward pass. (With near-default weights a wrong BatchNorm eps moved MobileNetV3's logits
 by 2e-5; with calibrated ones by 224.)
 
-This is the only module of flaxzoo that imports torch, and only when it is called.
+This package is the only one of flaxzoo that imports torch, and only when it is called.
 """
 
 import copy
@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxzoo.convert import load_torch, to_torch_layout, torch_name
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.convert import to_torch_layout, torch_name
+from flaxzoo.errors import unknown
 from flaxzoo.losses import cross_entropy
-from flaxzoo.models import create_model
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import integer
+from flaxzoo.parity.twins import LIBRARIES, Twins, make_twins
 from flaxzoo.training.optimizer import sgd
 from flaxzoo.training.state import split_model
 
@@ -78,121 +78,45 @@ class Report:
         return float(np.max([d.error for d in self.differences if d.kind == kind], initial=0.0))
 
 
-@dataclass
-class Twins:
-    """A torch model and its flaxzoo twin with equal, calibrated weights, and images for both."""
-
-    torch_model: "torch.nn.Module"
-    flax_model: Classifier
-    images: np.ndarray  # (n, h, w, c)
-    labels: np.ndarray
-
-    @property
-    def torch_images(self) -> "torch.Tensor":
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
-
-
 def compare(
     name: str,
     *,
+    against: str = "torch_ref",
     dtype: str = "float64",
-    image_size: int | tuple[int, int] = 64,
+    image_size: int | tuple[int, int] | None = None,
     batch_size: int = 2,
     seed: int = 0,
     train_steps: int = 3,
     **options: Any,
 ) -> Report:
-    """Compares variant `name` with its twin in torch_ref.
+    """Compares variant `name` with its PyTorch twin.
 
     Args:
+        against: whose twin, one of LIBRARIES: ours, or torchvision's or timm's own model.
         dtype: "float64" (semantics; needs jax_enable_x64) or "float32" (at `highest` precision).
-        image_size: height and width of the images, or one number for both.
+        image_size: height and width of the images, or one number for both; by default 64, or the
+            least that the model takes in training.
         train_steps: compare so many SGD steps, too: gradients, parameters, running statistics.
         **options: passed to both create_model functions.
 
     Raises:
-        UserError: a value that cannot be compared with, or torch is not installed.
+        UserError: a value that cannot be compared with, or the library is not installed.
     """
     train_steps = integer("train_steps", train_steps, 0)
     if dtype not in TOLERANCES:
         raise unknown("dtype", dtype, TOLERANCES)
+    if against not in LIBRARIES:
+        raise unknown("library", against, LIBRARIES)
     twins = make_twins(
-        name, dtype=dtype, image_size=image_size, batch_size=batch_size, seed=seed, **options
-    )
+        name, against=against, dtype=dtype, image_size=image_size, batch_size=batch_size,
+        seed=seed, **options,
+    )  # fmt: skip
     report = Report(name, dtype)
     with jax.default_matmul_precision("highest"):
         report.differences += compare_forward(twins, dtype)
         if train_steps:
             report.differences += compare_training(twins, dtype, train_steps)
     return report
-
-
-def make_twins(
-    name: str,
-    *,
-    dtype: str,
-    image_size: int | tuple[int, int],
-    batch_size: int,
-    seed: int,
-    **options: Any,
-) -> Twins:
-    """Returns both models of `name` with equal calibrated weights, and images for them."""
-    batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    height, width = integer("image_size", height, 1), integer("image_size", width, 1)
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise UserError("parity needs torch: pip install 'flaxzoo[parity]'") from None
-
-    import torch_ref
-
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    flax_model = create_model(name, dtype=dtype, param_dtype=dtype, abstract=True, **options)
-    shape = (batch_size, height, width, flax_model.in_channels)
-    flax_model.check_shape(shape)
-    torch_model = torch_ref.create_model(name, **options).to(getattr(torch, dtype))
-    twins = Twins(
-        torch_model,
-        flax_model,
-        images=rng.normal(size=shape).astype(dtype),
-        labels=rng.integers(flax_model.num_classes, size=batch_size),
-    )
-    calibrate(torch_model, twins.torch_images, rng)
-    load_torch(flax_model, torch_model.state_dict())
-    return twins
-
-
-def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.Generator) -> None:
-    """Randomises what initialisation leaves constant and takes the running statistics of `images`.
-
-    They are then moved a little, or training on the same images would leave them where they are.
-    Biases of batch normalisation lie around 1, so that one unit in six is below its ReLU's kink.
-    With half of them there a ResNet-50 is chaotic: torch's own float32 gradient then differs from
-    its float64 one by 20%, and three steps of training by 60%.
-    """
-    import torch
-
-    with torch.no_grad():
-        for parameter in model.parameters():
-            constant = bool((parameter == parameter.flatten()[0]).all())
-            if parameter.ndim < 2 or constant:  # scales, biases, zero heads, layer scales
-                noise = torch.from_numpy(0.2 * rng.normal(size=tuple(parameter.shape)))
-                parameter.copy_(noise + parameter if constant else noise)
-        norms: list[Any] = [m for m in model.modules() if hasattr(m, "running_mean")]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.bias.add_(1.0)
-            norm.momentum = 1.0  # the statistics of this batch alone
-        model.train()(images)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            shift = 0.1 * rng.normal(size=norm.num_features)
-            norm.running_mean += norm.running_var.sqrt() * torch.from_numpy(shift)
-            norm.running_var *= torch.from_numpy(rng.uniform(0.8, 1.25, norm.num_features))
 
 
 def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
@@ -209,11 +133,14 @@ def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
         return stages | {"logits": model(images)}
 
     ours = forward(params, batch_stats, twins.images)
+    if twins.against != "torch_ref":  # timm's modules are not all torchvision's
+        modules = dict(twins.torch_model.named_modules())
+        names = [name for name in names if name in modules or name == "logits"]
     theirs = torch_stages(twins.torch_model.eval(), names[:-1], twins.torch_images)
     differences = []
     for name in names:
         got = np.asarray(ours[name])
-        if got.ndim == 4:
+        if got.ndim == 4 and not twins.channels_last:
             got = got.transpose(0, 3, 1, 2)
         differences.append(difference("forward", name, got, theirs[name], dtype))
     logits = theirs["logits"]
@@ -274,9 +201,13 @@ def train(
     @jax.jit
     def step(params, batch_stats, opt_state, images, labels):
         def loss(params):
-            model = model_def.bind(params, batch_stats)
+            model: Any = model_def.bind(params, batch_stats)
             model.train()
-            return cross_entropy(model(images), labels), model_def.batch_stats_of(model)
+            logits, aux = model.forward_train(images)
+            loss = cross_entropy(logits, labels)
+            for head in aux:
+                loss += model.aux_weight * cross_entropy(aux[head], labels)
+            return loss, model_def.batch_stats_of(model)
 
         grads, batch_stats = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
@@ -304,7 +235,12 @@ def train_torch(
     first: dict[str, np.ndarray] = {}
     for _ in range(steps):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        outputs = model(images)
+        logits, *aux = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        for head in aux:
+            loss += twins.flax_model.aux_weight * torch.nn.functional.cross_entropy(head, labels)
+        loss.backward()
         first = first or {k: p.grad.numpy().copy() for k, p in parameters.items()}
         optimizer.step()
     return first, {key: value.numpy() for key, value in model.state_dict().items()}

@@ -1,0 +1,57 @@
+"""What several families build their blocks of."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxzoo.layers.dense import Conv
+from flaxzoo.layers.init import Init
+
+
+class SqueezeExcitation(nnx.Module):
+    """torchvision.ops.SqueezeExcitation: scales each channel by a gate of the image's means.
+
+    Squeeze-and-Excitation Networks, Hu et al. 2017, https://arxiv.org/abs/1709.01507. `fc1` and
+    `fc2` are 1x1 convolutions with bias, as in torchvision and timm.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        squeezed: int,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+        gate: Callable[[Array], Array] = jax.nn.sigmoid,
+        *,
+        kernel_init: Init | None = None,
+        bias_init: Init | None = None,
+    ):
+        inits = {"kernel_init": kernel_init, "bias_init": bias_init}
+        self.fc1 = Conv(features, squeezed, 1, **inits)
+        self.fc2 = Conv(squeezed, features, 1, **inits)
+        self.activation = activation
+        self.gate = gate
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        means = jnp.mean(x, axis=(1, 2), keepdims=True)
+        return x * self.gate(self.fc2(self.activation(self.fc1(means))))
+
+
+def channel_shuffle(x: Float[Array, "n h w c"], groups: int) -> Float[Array, "n h w c"]:
+    """Interleaves the channels of `groups` groups: ShuffleNet, Zhang et al. 2017, figure 1.
+
+    Channel i of group g goes to position i * groups + g.
+    """
+    *rest, c = x.shape
+    return jnp.swapaxes(x.reshape(*rest, groups, c // groups), -1, -2).reshape(*rest, c)
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Rounds a number of channels to a multiple of `divisor`, never down by more than a tenth.
+
+    The rule of the MobileNet papers' code, which torchvision and timm follow.
+    """
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded

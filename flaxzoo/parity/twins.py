@@ -1,0 +1,196 @@
+"""Makes a flaxzoo model and a PyTorch twin of it with equal, calibrated weights."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flax import nnx
+
+from flaxzoo.convert import load_torch
+from flaxzoo.errors import UserError
+from flaxzoo.layers import Dropout, StochasticDepth
+from flaxzoo.models import create_model, takes
+from flaxzoo.models.base import Classifier, integer
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("torch_ref", "torchvision", "timm")  # whose models can be the twin
+TIMM_NAMES = {"xception": "legacy_xception"}  # where timm's name is another than ours
+DEFAULT_SIZE = 64  # pixels
+
+
+@dataclass
+class Twins:
+    """A torch model and its flaxzoo twin with equal, calibrated weights, and images for both."""
+
+    torch_model: "torch.nn.Module"
+    flax_model: Classifier
+    images: np.ndarray  # (n, h, w, c)
+    labels: np.ndarray
+    against: str = "torch_ref"
+
+    @property
+    def torch_images(self) -> "torch.Tensor":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the stages of the torch model, too, are (n, h, w, c): Swin's are."""
+        return type(self.torch_model).__name__ == "SwinTransformer"
+
+
+def make_twins(
+    name: str,
+    *,
+    against: str = "torch_ref",
+    dtype: str,
+    image_size: int | tuple[int, int] | None,
+    batch_size: int,
+    seed: int,
+    **options: Any,
+) -> Twins:
+    """Returns both models of `name` with equal calibrated weights, and images for them.
+
+    Neither drops anything in training: the two frameworks draw different random numbers.
+    """
+    batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise UserError("parity needs torch: pip install 'flaxzoo[parity]'") from None
+
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    size = _size(name, image_size, options)
+    if takes(name, "image_size"):
+        options = {"image_size": size} | options
+    flax_model = create_model(name, dtype=dtype, param_dtype=dtype, abstract=True, **options)
+    shape = (batch_size, *size, flax_model.in_channels)
+    flax_model.check_shape(shape)
+    torch_model = _create_torch(against, name, options).to(getattr(torch, dtype))
+    _switch_off_dropout(torch_model, flax_model)
+    twins = Twins(
+        torch_model,
+        flax_model,
+        images=rng.normal(size=shape).astype(dtype),
+        labels=rng.integers(flax_model.num_classes, size=batch_size),
+        against=against,
+    )
+    calibrate(torch_model, twins.torch_images, rng)
+    load_torch(flax_model, torch_model.state_dict())
+    return twins
+
+
+def _size(
+    name: str, image_size: int | tuple[int, int] | None, options: dict[str, Any]
+) -> tuple[int, int]:
+    """Returns height and width of the images to compare with."""
+    if image_size is None:
+        least = create_model(name, abstract=True, **options).min_train_size
+        image_size = max(DEFAULT_SIZE, least)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return integer("image_size", height, 1), integer("image_size", width, 1)
+
+
+def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn.Module":
+    """Returns the PyTorch model that `against` has under `name`.
+
+    Raises:
+        UserError: the library is not installed, or has no such model.
+    """
+    if against == "torch_ref":
+        import torch_ref
+
+        return torch_ref.create_model(name, **options)
+    try:
+        _import_torchvision()  # timm imports it, too
+        if against == "timm":
+            import timm as library
+        else:
+            import torchvision as library
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{against} is not installed: pip install --no-deps {against}, beside torch."
+        ) from None
+    options = dict(options)
+    if against == "timm":
+        name = TIMM_NAMES.get(name, name)
+        if "in_channels" in options:
+            options["in_chans"] = options.pop("in_channels")
+        if "image_size" in options:
+            options["img_size"] = options.pop("image_size")
+        exists, create = library.is_model(name), library.create_model
+    else:
+        if name.startswith("vit"):  # torchvision takes one number for both sides
+            options["image_size"], _ = options["image_size"]
+        elif "image_size" in options:
+            options["input_size"] = options.pop("image_size")
+        exists, create = name in library.models.list_models(), library.models.get_model
+    if not exists:
+        raise UserError(f"{against} {library.__version__} has no model named {name}.")
+    return create(name, **options)
+
+
+def _import_torchvision() -> None:
+    """Imports torchvision even where its compiled part does not fit the installed torch.
+
+    Its wheel on PyPI is built for CUDA. Beside torch for CPUs that part does not load, and the
+    import fails for want of the schemas of two detection operators, which no classifier needs.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _SCHEMAS.append(library)
+        import torchvision  # noqa: F401
+
+
+_SCHEMAS: list[Any] = []  # a schema lives as long as its Library
+
+
+def _switch_off_dropout(torch_model: "torch.nn.Module", flax_model: Classifier) -> None:
+    for module in torch_model.modules():
+        for rate in ("p", "drop_prob", "drop_rate", "dropout"):
+            if isinstance(getattr(module, rate, None), float):
+                setattr(module, rate, 0.0)
+    for _, layer in nnx.iter_graph(flax_model):
+        if isinstance(layer, Dropout | StochasticDepth):
+            layer.rate = 0.0
+
+
+def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.Generator) -> None:
+    """Randomises what initialisation leaves constant and takes the running statistics of `images`.
+
+    They are then moved a little, or training on the same images would leave them where they are.
+    Biases of batch normalisation lie around 1, so that one unit in six is below its ReLU's kink.
+    With half of them there a ResNet-50 is chaotic: torch's own float32 gradient then differs from
+    its float64 one by 20%, and three steps of training by 60%.
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            constant = bool((parameter == parameter.flatten()[0]).all())
+            if parameter.ndim < 2 or constant:  # scales, biases, zero heads, layer scales
+                noise = torch.from_numpy(0.2 * rng.normal(size=tuple(parameter.shape)))
+                parameter.copy_(noise + parameter if constant else noise)
+        norms: list[Any] = [m for m in model.modules() if hasattr(m, "running_mean")]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.bias.add_(1.0)
+            norm.momentum = 1.0  # the statistics of this batch alone
+        model.train()(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            shift = 0.1 * rng.normal(size=norm.num_features)
+            norm.running_mean += norm.running_var.sqrt() * torch.from_numpy(shift)
+            norm.running_var *= torch.from_numpy(rng.uniform(0.8, 1.25, norm.num_features))
