@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         help="whose model is the twin",
     )  # fmt: skip
     parity.add_argument("--dtype", choices=("float64", "float32", "both"), default="both")
-    parity.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 64 or the model's least")
+    parity.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="default: 64 or the model's least"
+    )
     parity.add_argument("--batch-size", type=int, default=2)
     parity.add_argument("--train-steps", type=int, default=3, metavar="N", help="0: forward only")
     parity.set_defaults(run=_parity)

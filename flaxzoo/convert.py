@@ -7,9 +7,9 @@ its path with the last part renamed, and its torch value is a transpose:
     fc.kernel (in, out)                    <->  fc.weight (out, in)
     bn1.scale, bn1.mean, bn1.var           <->  bn1.weight, bn1.running_mean, bn1.running_var
 
-Everything else keeps its name and its shape. Buffers (`num_batches_tracked`, tables of indices) are
-dropped on the way in and made on the way out. Both ways are strict: nothing is reshaped to fit and nothing is skipped
-silently.
+Everything else keeps its name and its shape. Buffers (`num_batches_tracked`, tables of indices)
+are dropped on the way in and made on the way out. Both ways are strict: nothing is reshaped to fit
+and nothing is skipped silently.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxzoo.errors import UserError
+from flaxzoo.adaptation import NAMINGS, Loaded, fit, listed
+from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
-from flaxzoo.weight_files import read_state_dict
+from flaxzoo.weight_files import read_state_dict, without_prefixes
 
 _TORCH_LEAF = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # axes of a kernel: HWIO -> OIHW, (in, out) -> (out, in)
@@ -62,9 +63,9 @@ def to_torch(model: nnx.Module) -> dict[str, Any]:
     for name, variable in named_variables(model).items():
         value = value_of(variable)
         if isinstance(value, jax.ShapeDtypeStruct):
-            axes = _TO_TORCH[len(value.shape)] if _is_kernel(name) else range(len(value.shape))
-            shape = tuple(value.shape[axis] for axis in axes)
-            state_dict[torch_name(name)] = jax.ShapeDtypeStruct(shape, _exported(value.dtype))
+            state_dict[torch_name(name)] = jax.ShapeDtypeStruct(
+                _torch_shape(name, value.shape), _exported(value.dtype)
+            )
         else:
             # A copy: the array of a CPU device is a read-only view of its buffer.
             state_dict[torch_name(name)] = to_torch_layout(
@@ -82,14 +83,23 @@ def load_torch(
     model: nnx.Module,
     source: Mapping[str, Any] | str | Path | object,  # object: a slip gets a UserError
     *,
+    adapt: bool = False,
+    naming: str = "auto",
     source_name: str | None = None,
-) -> None:
+) -> Loaded:
     """Fills `model` in place with the weights of its torch twin.
 
     Args:
         model: a model with or without values; dtypes stay those of the model.
-        source: a state_dict (torch tensors or arrays) or a file: a `.pth` or `.pt` written by
-            torch.save, or `.safetensors`. No torch is needed to read either.
+        source: a state_dict (torch tensors or arrays) or a file of one: see `read_state_dict`. No
+            torch is needed to read it.
+        adapt: to another number of classes, by keeping the model's own head, and to other channels
+            than three, by summing (one) or repeating those of the first convolution.
+        naming: "own" for our names, which are torchvision's where it has the architecture, "timm"
+            for timm's names of such a one, "auto" for those of the two that fit.
+
+    Returns:
+        What was not simply loaded.
 
     Raises:
         UserError: a missing or unexpected key, a wrong shape or a value that is not floating point;
@@ -105,35 +115,44 @@ def load_torch(
         )
     if odd := [key for key in source if not isinstance(key, str)]:
         raise UserError(f"a state_dict has names for keys; got {odd[0]!r}.")
-    variables = named_variables(model)
-    names = {torch_name(name): name for name in variables}
-    buffers = named_buffers(model)
-    given = {key: value for key, value in source.items() if key not in buffers}
-    values, misfits, not_floating = {}, [], []
-    for key in sorted(names.keys() & given.keys()):
-        name, array = names[key], _as_numpy(given[key])
-        values[name] = from_torch_layout(name, array)
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            kind = type(given[key]).__name__ if array.dtype == object else array.dtype
-            not_floating.append(f"{key} is {kind}")
-        elif values[name].shape != variables[name].shape:
-            misfits.append(f"{key} is {array.shape}, not {_torch_shape(variables, name)}")
+    if naming not in NAMINGS:
+        raise unknown("naming", naming, NAMINGS)
+    variables = {torch_name(name): (name, v) for name, v in named_variables(model).items()}
+    shapes = {key: _torch_shape(name, v.shape) for key, (name, v) in variables.items()}
+    given = {key: _as_numpy(value) for key, value in without_prefixes(source).items()}
+    given, loaded = fit(model, given, shapes, adapt=adapt, naming=naming)
+    wanted = shapes.keys() - set(loaded.kept)
+    common = sorted(wanted & given.keys())
     problems = [
-        _listed("missing", sorted(names.keys() - given.keys())),
-        _listed("unexpected", sorted(given.keys() - names.keys())),
-        _listed("of another shape", misfits),
-        _listed("not of floating point", not_floating),
-    ]
+        listed("missing", sorted(wanted - given.keys())),
+        listed("unexpected", sorted(given.keys() - wanted - named_buffers(model).keys())),
+        listed(
+            "of another shape",
+            [f"{k} is {given[k].shape}, not {shapes[k]}" for k in common
+             if given[k].shape != shapes[k]],
+        ),
+        listed(
+            "not of floating point",
+            [f"{k} is {given[k].dtype}" for k in common
+             if not jnp.issubdtype(given[k].dtype, jnp.floating)],
+        ),
+    ]  # fmt: skip
     if any(problems):
         where = f" in {source_name}" if source_name else ""
         raise UserError(
             f"the weights{where} are not those of this {type(model).__name__}: "
             + "; ".join(filter(None, problems))
         )
-    for name, value in values.items():
-        values[name] = value.astype(variables[name].dtype, copy=False)
-    for name, array in jax.device_put(values).items():
-        assign(variables[name], array)
+    for key in loaded.kept:
+        if isinstance(value_of(variables[key][1]), jax.ShapeDtypeStruct):
+            raise UserError(f"the model has no {key} to keep: create it without abstract=True.")
+    values = {}
+    for key in common:
+        name, variable = variables[key]
+        values[key] = from_torch_layout(name, given[key]).astype(variable.dtype, copy=False)
+    for key, array in jax.device_put(values).items():
+        assign(variables[key][1], array)
+    return loaded
 
 
 def _as_numpy(value: Any) -> np.ndarray:
@@ -148,13 +167,5 @@ def _as_numpy(value: Any) -> np.ndarray:
     return np.asarray(value if hasattr(value, "shape") else None)
 
 
-def _torch_shape(variables: Mapping[str, nnx.Variable], name: str) -> tuple[int, ...]:
-    shape = variables[name].shape
+def _torch_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in _TO_TORCH[len(shape)]) if _is_kernel(name) else shape
-
-
-def _listed(what: str, items: list[str], most: int = 8) -> str:
-    if not items:
-        return ""
-    more = f", ... and {len(items) - most} more" if len(items) > most else ""
-    return f"{len(items)} {what}: {', '.join(items[:most])}{more}"

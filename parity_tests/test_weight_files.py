@@ -1,6 +1,12 @@
 """Files that torch writes are read without torch, bit for bit, and torch takes what we export."""
 
+import io
+import pickle
+import struct
+import tarfile
+from argparse import Namespace
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,12 +48,81 @@ def as_numpy(value: torch.Tensor) -> np.ndarray:
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
+def save_zip(content, path):
+    torch.save(content, path)
+
+
+def save_legacy(content, path):
+    """As torch 0.2 to 1.5 did, and as 20 of torchvision's files still are."""
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def save_tar(content, path):
+    """As torch 0.1 did, which no torch does any more; that torch reads it is asserted below."""
+
+    class Pickler(pickle._Pickler):
+        def persistent_id(self, obj):
+            return ids[id(obj)] if isinstance(obj, torch.Tensor) else None
+
+    tensors = {id(t): t.detach() for t in content.values()}
+    ids = {key: str(i) for i, key in enumerate(tensors)}
+    names = {torch.float32: "Float", torch.float64: "Double", torch.int64: "Long"}
+    storages, views = [io.BytesIO() for _ in range(2)]
+    pickle.dump(len(tensors), storages, 2)
+    pickle.dump(len(tensors), views, 2)
+    for number, tensor in zip(ids.values(), tensors.values(), strict=True):
+        kind = names[tensor.dtype]
+        flat = torch.as_strided(
+            tensor, (tensor.untyped_storage().nbytes() // tensor.itemsize,), (1,), 0
+        )
+        key = 1000 + int(number)
+        pickle.dump((key, "cpu", getattr(torch, f"{kind}Storage")), storages, 2)
+        storages.write(struct.pack("<q", len(flat)) + flat.numpy().tobytes())
+        pickle.dump((int(number), key, getattr(torch, f"{kind}Tensor")), views, 2)
+        views.write(struct.pack("<ii", tensor.ndim, 0))
+        views.write(struct.pack(f"<{tensor.ndim}q", *tensor.shape))
+        views.write(struct.pack(f"<{tensor.ndim}q", *tensor.stride()))
+        views.write(struct.pack("<q", tensor.storage_offset()))
+    pickle.dump([], storages, 2)
+    pickled = io.BytesIO()
+    Pickler(pickled, 2).dump(content)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        members = {
+            "sys_info": io.BytesIO(),
+            "pickle": pickled,
+            "tensors": views,
+            "storages": storages,
+        }
+        for name, file in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = file.tell()
+            file.seek(0)
+            archive.addfile(member, file)
+
+
+IN_TAR = {
+    key: tensor
+    for key, tensor in TENSORS.items()
+    if tensor.dtype in (torch.float32, torch.float64, torch.int64)
+    and tensor.ndim
+    and tensor.numel()
+}
+FORMATS = {
+    "zip": (save_zip, TENSORS),
+    "legacy": (save_legacy, TENSORS),
+    "tar": (save_tar, IN_TAR),
+}
+
+
 @pytest.mark.parametrize("make", [dict, OrderedDict])
-def test_every_kind_of_tensor_is_read_bit_for_bit(tmp_path, make):
-    torch.save(make(TENSORS), tmp_path / "w.pth")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_kind_of_tensor_is_read_bit_for_bit(tmp_path, kind, make):
+    save, tensors = FORMATS[kind]
+    save(make(tensors), tmp_path / "w.pth")
+    theirs = torch.load(tmp_path / "w.pth", weights_only=False)
     read = read_state_dict(tmp_path / "w.pth")
-    assert list(read) == list(TENSORS)
-    for key, tensor in TENSORS.items():
+    assert list(read) == list(theirs) == list(tensors)
+    for key, tensor in theirs.items():
         assert str(read[key].dtype) == str(tensor.dtype).removeprefix("torch."), key
         ours = read[key].astype(np.float32) if key == "bfloat16" else read[key]
         np.testing.assert_array_equal(ours, as_numpy(tensor), err_msg=key)
@@ -96,16 +171,84 @@ def test_torch_takes_the_export_strictly(param_dtype):
         np.testing.assert_array_equal(value, exported[key], err_msg=key)
 
 
-def test_the_format_before_torch_1_6_is_refused(tmp_path):
-    torch.save(TENSORS, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match=r"neither a zip written by torch\.save \(torch >= 1\.6\)"):
+def test_versions_of_modules_are_kept(tmp_path):
+    """MNASNet's files tell their version there."""
+    state_dict = torch.nn.Sequential(torch.nn.BatchNorm2d(2)).state_dict()
+    for save in (save_zip, save_legacy):
+        save(state_dict, tmp_path / "w.pth")
+        assert read_state_dict(tmp_path / "w.pth").metadata["0"] == {"version": 2}
+
+
+AVERAGED = {"x": torch.ones(2)}
+RAW = {"x": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"state_dict": RAW, "epoch": 3, "arch": "x"}, 0),
+        ({"model": RAW, "optimizer": {"state": {0: {"step": 3}}}, "args": Namespace(lr=1)}, 0),
+        (
+            {"model": RAW, "model_ema": {"n_averaged": torch.tensor(3), "module.x": AVERAGED["x"]}},
+            1,
+        ),
+        ({"state_dict": RAW, "state_dict_ema": AVERAGED}, 1),
+        ({"state_dict_ema": None, "state_dict": RAW, "path": Path("/a")}, 0),
+        ({"module.x": RAW["x"]}, 0),
+        ({"_orig_mod.module.x": RAW["x"]}, 0),
+    ],
+    ids=["state_dict", "model", "model_ema", "state_dict_ema", "no average", "module", "compiled"],
+)
+def test_training_checkpoints_are_read(tmp_path, content, expected, save):
+    save(content, tmp_path / "w.pth")
+    read = read_state_dict(tmp_path / "w.pth")
+    assert list(read) == ["x"]
+    np.testing.assert_array_equal(read["x"], [expected] * 2)
+
+
+def test_a_checkpoint_of_torchs_own_tools_loads(tmp_path):
+    twin = torch_ref.create_model("resnet_tiny")
+    average = torch.optim.swa_utils.AveragedModel(twin)
+    optimizer = torch.optim.AdamW(twin.parameters())
+    twin(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    torch.save(
+        {"model": twin.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7,
+         "lr_scheduler": {"_last_lr": [0.1]}, "args": Namespace(lr=0.1, output=Path("."))},
+        tmp_path / "w.pth",
+    )  # fmt: skip
+    torch.save({"model_ema": average.state_dict(), "epoch": 7}, tmp_path / "ema.pth")
+    for file, state_dict in ("w.pth", twin.state_dict()), ("ema.pth", average.module.state_dict()):
+        model = create_model("resnet_tiny", pretrained=tmp_path / file)
+        np.testing.assert_array_equal(to_torch(model)["fc.weight"], state_dict["fc.weight"])
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("run by a pickle",)
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_pickle_that_runs_code_is_refused(tmp_path, capsys, save, beside):
+    save(
+        {"state_dict": TENSORS, "x": Malicious()} if beside else {"x": Malicious()},
+        tmp_path / "w.pth",
+    )
+    with pytest.raises(
+        UserError, match=r"w\.pth asks for (__builtin__|builtins)\.print when opened"
+    ):
         read_state_dict(tmp_path / "w.pth")
+    assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("left", [0.1, 0.5, 0.99])
-def test_a_file_cut_short_is_refused(tmp_path, left):
+@pytest.mark.parametrize("save", [save_zip, save_legacy, save_tar])
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.9])
+def test_a_file_cut_short_is_refused(tmp_path, left, save):
     path = tmp_path / "w.pth"
-    torch.save(torch_ref.create_model("resnet_tiny").state_dict(), path)
+    state_dict = torch_ref.create_model("resnet_tiny").state_dict()
+    save(OrderedDict((k, v) for k, v in state_dict.items() if v.ndim), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(left * len(content))])
     with pytest.raises(UserError, match=r"w\.pth is damaged or not a file of weights"):
@@ -125,14 +268,14 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": TENSORS, "epoch": 3}, "other things than tensors: state_dict, epoch"),
+        ({"epoch": 3, "weights": TENSORS}, "other things than tensors: epoch, weights; expected a"),
         ([base(3)], "holds a list, not a dict of tensors by name"),
         (base(3), "holds a ndarray, not a dict"),
         ({0: base(3)}, "holds a dict, not a dict of tensors by name"),
         (torch.nn.Linear(2, 2), r"asks for torch\.nn\.modules\.linear\.Linear when opened"),
         ({"x": base(3, 3).to_sparse()}, r"asks for torch\._utils\._rebuild_sparse_tensor"),
     ],
-    ids=["training checkpoint", "list", "tensor", "numbered", "whole module", "sparse"],
+    ids=["unknown wrapper", "list", "tensor", "numbered", "whole module", "sparse"],
 )
 def test_other_content_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pth")

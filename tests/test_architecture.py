@@ -23,11 +23,18 @@ ONLY = {
     "torch_ref/*.py": (["torch_ref"], OUTSIDE),
     "flaxzoo/layers/*.py": (["flaxzoo.layers", "flaxzoo.errors"], OUTSIDE),
     "flaxzoo/models/*.py": (
-        ["flaxzoo.layers", "flaxzoo.errors", "flaxzoo.models", "flaxzoo.convert"],
+        [
+            "flaxzoo.layers",
+            "flaxzoo.errors",
+            "flaxzoo.models",
+            "flaxzoo.convert",
+            "flaxzoo.adaptation",
+            "flaxzoo.weight_files",
+        ],
         OUTSIDE,
     ),
     "flaxzoo/convert.py": (
-        ["flaxzoo.errors", "flaxzoo.layers.module", "flaxzoo.weight_files"],
+        ["flaxzoo.adaptation", "flaxzoo.errors", "flaxzoo.layers.module", "flaxzoo.weight_files"],
         ["numpy", "flax", "jax", "collections", "pathlib", "typing"],
     ),
 }

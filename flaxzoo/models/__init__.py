@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flaxzoo import convert
+from flaxzoo.adaptation import Loaded
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
 from flaxzoo.models import resnet
 from flaxzoo.models.base import Classifier, integer
+from flaxzoo.weight_files import read_state_dict
 
 VARIANTS: dict[str, partial[Classifier]] = {**resnet.VARIANTS}
 DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
@@ -58,7 +61,10 @@ def create_model(
         dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
         param_dtype: the type in which parameters are stored, one of DTYPES.
         abstract: shapes without values, in milliseconds; `to_torch` works on it.
-        pretrained: a file of weights with torch's names (see `load_torch`).
+        pretrained: a file of weights with torch's or timm's names (see `load_torch`). With
+            `num_classes` or `in_channels` given, all but the head is loaded and the first
+            convolution adapted; what was not simply loaded is logged. What the file decides
+            (GoogLeNet's `transform_input`, MNASNet's `version`) is set unless given.
         **options: what the variant's class takes, for example `stem="cifar"`.
 
     Raises:
@@ -69,6 +75,10 @@ def create_model(
     _check_dtypes(dtype, param_dtype)
     if pretrained is not None and not isinstance(pretrained, str | Path):
         raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
+    weights = None if pretrained is None else read_state_dict(pretrained)
+    if weights is not None:
+        options = build.func.options_of(weights, weights.metadata) | options
+    adapt = num_classes is not None or in_channels != 3
     if num_classes is not None:
         options["num_classes"] = integer("num_classes", num_classes, 1)
     seed = integer("seed", seed, 0)
@@ -80,8 +90,10 @@ def create_model(
             assign(variable, spec)
     else:
         initialise(model, seed=seed, param_dtype=param_dtype)
-    if pretrained is not None:
-        convert.load_torch(model, pretrained)
+    if weights is not None:
+        loaded = convert.load_torch(model, weights, adapt=adapt, source_name=str(pretrained))
+        if loaded != Loaded(naming=loaded.naming):
+            logging.getLogger("flaxzoo").warning("%s in %s: %s", name, pretrained, loaded)
     return model
 
 

@@ -54,6 +54,8 @@ class Classifier(nnx.Module):
         aux_weight: the weight of their losses beside the main one.
         old_names: (regex, replacement) from names in older files to today's.
         timm_names: the same, from the names that timm gives this architecture.
+        timm_eps: the eps of timm's batch normalisation, where it differs from ours.
+        optional: parts that a file may have and a model may do without.
     """
 
     min_size: int = 1
@@ -64,6 +66,8 @@ class Classifier(nnx.Module):
     aux_weight: ClassVar[float] = 0.0
     old_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     timm_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    timm_eps: ClassVar[float | None] = None
+    optional: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, in_channels: int, num_classes: int):
         self.in_channels = in_channels
@@ -113,6 +117,17 @@ class Classifier(nnx.Module):
             aux = {head: getattr(self, head)(stages[at]) for head, at in self.aux_heads.items()}
             *_, last = stages.values()
             return self.forward_head(last), aux
+
+    def timm_keys(self) -> dict[str, str]:
+        """Returns our names of timm's modules, where no pattern in `timm_names` can tell them."""
+        return {}
+
+    def adapt_weights(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the weights of a file, by our names and in torch's layout, made to fit.
+
+        For what belongs to the architecture: a table of positions for another image size.
+        """
+        return weights
 
     @classmethod
     def options_of(cls, weights: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""Fits weights to a model before they are loaded: names, classes, channels, positions.
+
+What a file needs stands beside the model, as facts (see `flaxzoo.models.base.Classifier`): old
+names, timm's names, which convolution comes first, which layers are heads. Nothing here is done
+silently: `Loaded` says what was.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flax import nnx
+
+from flaxzoo.layers import BatchNorm
+
+NAMINGS = ("auto", "own", "timm")
+
+Weights = dict[str, np.ndarray]  # by torch's names, in torch's layout
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `load_torch` did beside taking each weight as it is; names are torch's.
+
+    Attributes:
+        kept: heads that the model keeps, since the file's have another number of classes.
+        adapted: what was changed to fit: the first convolution, to other channels.
+        ignored: what the file has and this model does without: auxiliary heads.
+        naming: whose names the file had, "own" or "timm".
+    """
+
+    kept: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    naming: str = "own"
+
+    def __str__(self) -> str:
+        parts = (
+            listed("not loaded, of another number of classes", self.kept),
+            listed("adapted to the channels", self.adapted),
+            listed("ignored, which this model does without", self.ignored),
+        )
+        return "; ".join(filter(None, parts)) or "everything loaded"
+
+
+def listed(what: str, items: list[str] | tuple[str, ...], most: int = 8) -> str:
+    """Returns "2 missing: a, b", or nothing where there are none."""
+    if not items:
+        return ""
+    more = f", ... and {len(items) - most} more" if len(items) > most else ""
+    return f"{len(items)} {what}: {', '.join(items[:most])}{more}"
+
+
+def fit(
+    model: nnx.Module, weights: Weights, shapes: Shapes, *, adapt: bool, naming: str
+) -> tuple[Weights, Loaded]:
+    """Returns the weights under the model's names, and what was done to them.
+
+    Args:
+        shapes: what the model takes, by torch's names.
+        adapt, naming: see `flaxzoo.load_torch`.
+    """
+    weights, naming = _renamed(model, weights, shapes, naming)
+    if naming == "timm":
+        # timm has convolutions where torchvision has linear layers, with the same values.
+        weights = {
+            key: value.reshape(len(value), -1)
+            if value.ndim == 4 and len(shapes.get(key, ())) == 2
+            else value
+            for key, value in weights.items()
+        }
+        eps = getattr(model, "timm_eps", None)
+        if eps is not None:
+            model.set_attributes(BatchNorm, eps=eps, raise_if_not_found=False)
+    if hasattr(model, "adapt_weights"):
+        weights = model.adapt_weights(weights)
+    unneeded = tuple(f"{head}." for head in getattr(model, "optional", ()))
+    ignored = sorted(k for k in weights if k not in shapes and unneeded and k.startswith(unneeded))
+    weights = {key: value for key, value in weights.items() if key not in ignored}
+    adapted, kept = [], []
+    if adapt:
+        adapted = _adapt_channels(model, weights, shapes)
+        kept = _pop_other_classes(model, weights, shapes)
+    return weights, Loaded(tuple(kept), tuple(adapted), tuple(ignored), naming)
+
+
+def _renamed(
+    model: nnx.Module, weights: Weights, shapes: Shapes, naming: str
+) -> tuple[Weights, str]:
+    """Returns the weights with today's names, and whose names they had."""
+    own = {_substituted(key, getattr(model, "old_names", ())): v for key, v in weights.items()}
+    modules = model.timm_keys() if hasattr(model, "timm_keys") else {}
+    patterns = getattr(model, "timm_names", ())
+    if naming == "own" or not (modules or patterns):
+        return own, "own"
+    timm = {}
+    for key, value in weights.items():
+        module, _, leaf = key.rpartition(".")
+        timm[_substituted(f"{modules.get(module, module)}.{leaf}".lstrip("."), patterns)] = value
+    if naming == "timm" or len(timm.keys() & shapes.keys()) > len(own.keys() & shapes.keys()):
+        return timm, "timm"
+    return own, "own"
+
+
+def _substituted(key: str, patterns: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in patterns:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _adapt_channels(model: nnx.Module, weights: Weights, shapes: Shapes) -> list[str]:
+    """Fits the first convolution of three channels, in place, as timm does.
+
+    One channel gets the sum of the three, and more get them in turn, scaled so that an image whose
+    channels are equal gives the same response.
+    """
+    key = f"{getattr(model, 'first_conv', '')}.weight"
+    kernel = weights.get(key)
+    if kernel is None or key not in shapes or kernel.ndim != 4 or kernel.shape[1] != 3:
+        return []
+    channels = shapes[key][1]
+    if channels == 3:
+        return []
+    kernel = kernel.astype(np.promote_types(kernel.dtype, np.float32))
+    if channels == 1:
+        weights[key] = kernel.sum(1, keepdims=True)
+    else:
+        repeated = np.tile(kernel, (1, math.ceil(channels / 3), 1, 1))[:, :channels]
+        weights[key] = repeated * (3 / channels)
+    return [key]
+
+
+def _pop_other_classes(model: nnx.Module, weights: Weights, shapes: Shapes) -> list[str]:
+    """Takes out, in place, the heads that differ from the model's in their outputs alone."""
+    heads = getattr(model, "heads", ())
+    keys = [f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias")]
+    kept = [
+        key
+        for key in keys
+        if key in weights
+        and key in shapes
+        and weights[key].shape != shapes[key]
+        and weights[key].shape[1:] == shapes[key][1:]
+    ]
+    for key in kept:
+        del weights[key]
+    return kept
