@@ -71,7 +71,11 @@ def to_torch(model: nnx.Module) -> dict[str, Any]:
             state_dict[torch_name(name)] = to_torch_layout(
                 name, np.array(value, _exported(value.dtype))
             )
-    return state_dict | {name: buffer.value for name, buffer in named_buffers(model).items()}
+    abstract = any(isinstance(value, jax.ShapeDtypeStruct) for value in state_dict.values())
+    for name, buffer in named_buffers(model).items():
+        value = buffer.value
+        state_dict[name] = jax.ShapeDtypeStruct(value.shape, value.dtype) if abstract else value
+    return state_dict
 
 
 def _exported(dtype: np.dtype) -> np.dtype:
@@ -129,12 +133,12 @@ def load_torch(
         listed(
             "of another shape",
             [f"{k} is {given[k].shape}, not {shapes[k]}" for k in common
-             if given[k].shape != shapes[k]],
+             if given[k].shape != shapes[k] and given[k].dtype != object],
         ),
         listed(
             "not of floating point",
-            [f"{k} is {given[k].dtype}" for k in common
-             if not jnp.issubdtype(given[k].dtype, jnp.floating)],
+            [f"{k} is {given[k].item() if given[k].dtype == object else given[k].dtype}"
+             for k in common if not jnp.issubdtype(given[k].dtype, jnp.floating)],
         ),
     ]  # fmt: skip
     if any(problems):
@@ -158,13 +162,14 @@ def load_torch(
 def _as_numpy(value: Any) -> np.ndarray:
     """Returns an array of NumPy, of what may be a torch tensor on any device, with gradients.
 
-    Of what is no array at all, an array of objects.
+    Of what is no array at all, an array that holds the name of its type.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has no such type; float32 holds it exactly
             value = value.float()
-    return np.asarray(value if hasattr(value, "shape") else None)
+    array = np.asarray(value if hasattr(value, "shape") else None)
+    return array if array.dtype != object else np.asarray(type(value).__name__, object)
 
 
 def _torch_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
