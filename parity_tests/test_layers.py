@@ -1,12 +1,7 @@
-"""Every layer against torch, in float64: outputs, and gradients of the input and all parameters.
+"""Convolution, normalisation, pooling and losses against torch, in float64, gradients included."""
 
-Longer than other files, since one comparison serves the tables of cases of all layers.
-"""
-
-from collections.abc import Callable
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +9,7 @@ import torch
 from flax import nnx
 from torch.nn import functional as F
 
-import torch_ref
-from flaxzoo import create_model, load_torch, to_torch
+from flaxzoo import load_torch
 from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
@@ -24,81 +18,12 @@ from flaxzoo.layers import (
     adaptive_avg_pool,
     avg_pool,
     flatten,
-    gelu,
-    gelu_tanh,
     global_avg_pool,
     initialise,
     max_pool,
 )
 from flaxzoo.losses import cross_entropy, cross_entropy_per_image
-from flaxzoo.training.state import split_model
-
-TOLERANCE = 1e-12  # relative to the largest value; 1e-15 is usual, sums of 1e3 terms cost a digit
-
-
-def to_nchw(x) -> np.ndarray:
-    x = np.asarray(x)
-    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
-
-
-def assert_close(ours, theirs: torch.Tensor, tolerance: float = TOLERANCE):
-    ours, theirs = to_nchw(ours), theirs.detach().numpy()
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
-
-
-def pull_back(layer: Callable, x: np.ndarray, cotangent: np.ndarray):
-    """Returns the output, the gradient of x, and those of a layer's parameters as in torch."""
-    if not isinstance(layer, nnx.Module):
-        y, x_grad = jax.jit(lambda x, ct: _value_and_vjp(layer, x, cotangent=ct))(x, cotangent)
-        return y, x_grad, {}
-    model_def, params, batch_stats = split_model(layer)
-
-    def call(params, x):
-        return model_def.bind(params, batch_stats)(x)
-
-    y, grads, x_grad = jax.jit(lambda params, x, ct: _value_and_vjp(call, params, x, cotangent=ct))(
-        params, x, cotangent
-    )
-    return y, x_grad, to_torch(model_def.bind(grads, batch_stats))
-
-
-def _value_and_vjp(function: Callable, *arguments, cotangent):
-    y, vjp = jax.vjp(function, *arguments)
-    return y, *vjp(cotangent)
-
-
-def assert_same(ours: Callable, theirs: Callable, shape: tuple[int, ...]):
-    """Asserts that two layers or functions agree at a random input; modules get equal weights."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=shape)
-    torch_x = torch.from_numpy(np.ascontiguousarray(to_nchw(x))).requires_grad_()
-    if isinstance(theirs, torch.nn.Module):
-        theirs = theirs.double()
-        with torch.no_grad():
-            for parameter in theirs.parameters():
-                parameter.copy_(torch.from_numpy(rng.normal(size=parameter.shape)))
-        initialise(ours, seed=0, param_dtype=jnp.float64)
-        load_torch(ours, theirs.state_dict())
-    torch_y = theirs(torch_x)
-    cotangent = rng.normal(size=torch_y.shape)
-    torch_y.backward(torch.from_numpy(cotangent))
-    if cotangent.ndim == 4:
-        cotangent = cotangent.transpose(0, 2, 3, 1)
-    y, x_grad, grads = pull_back(ours, x, cotangent)
-    assert_close(y, torch_y)
-    assert_close(x_grad, torch_x.grad)
-    if isinstance(theirs, torch.nn.Module):
-        for name, parameter in theirs.named_parameters():
-            assert_close_as_stored(grads[name], parameter.grad)
-
-
-def assert_close_as_stored(ours: np.ndarray, theirs: torch.Tensor):
-    np.testing.assert_allclose(
-        ours, theirs.numpy(), rtol=0, atol=TOLERANCE * float(theirs.abs().max())
-    )
-
+from parity_tests.comparing import assert_close, assert_close_as_stored, assert_same, to_nchw
 
 # ---------------------------------------------------------------------- convolution, linear layer
 
@@ -321,19 +246,7 @@ def test_flatten_orders_channels_first():
     assert_same(flatten, lambda x: torch.flatten(x, 1), (2, 4, 5, 3))
 
 
-# ------------------------------------------------------------------------ activations and losses
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        pytest.param(gelu, F.gelu, id="gelu"),
-        pytest.param(gelu_tanh, partial(F.gelu, approximate="tanh"), id="gelu_tanh"),
-    ],
-)
-def test_activation(ours, theirs):
-    assert_same(lambda x: ours(4 * x), lambda x: theirs(4 * x), (20, 20))
-
+# ------------------------------------------------------------------------------------------- losses
 
 LABELS = np.array([2, 0, 6, 6])
 
@@ -369,59 +282,3 @@ def test_cross_entropy_of_bfloat16_logits_is_computed_in_float32():
         torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(LABELS)
     )
     assert_close(cross_entropy(logits, jnp.asarray(LABELS)), theirs, tolerance=1e-6)
-
-
-# ----------------------------------------------------------------------------------- initial values
-
-
-def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest gap between the two samples' distribution functions (Kolmogorov, Smirnov)."""
-    a, b = np.sort(a), np.sort(b)
-    values = np.concatenate([a, b])
-    return float(np.abs(
-        np.searchsorted(a, values, side="right") / len(a)
-        - np.searchsorted(b, values, side="right") / len(b)
-    ).max())  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnext_tiny"])
-def test_initial_values_are_distributed_as_in_torch(name):
-    torch.manual_seed(0)
-    theirs = torch_ref.create_model(name).state_dict()
-    for key, value in to_torch(create_model(name)).items():
-        a, b = value.ravel()[:20_000], theirs[key].numpy().ravel()[:20_000]
-        if (b == b[0]).all():
-            np.testing.assert_array_equal(a, b, err_msg=key)
-        else:  # two samples of one distribution are farther apart once in 3000 times
-            assert ks_distance(a, b) < 2 * np.sqrt(2 / len(a)), key
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (Conv(64, 128, 3), torch.nn.Conv2d(64, 128, 3)),
-        (Conv(64, 128, 3, groups=4), torch.nn.Conv2d(64, 128, 3, groups=4)),
-        (Linear(300, 200), torch.nn.Linear(300, 200)),
-    ],
-    ids=["conv", "grouped", "linear"],
-)
-def test_default_kernels_and_biases_have_torchs_bounds(ours, theirs):
-    initialise(ours, seed=0)
-    for key, value in to_torch(ours).items():
-        # The largest of n uniform values is within 10 / n of the bound but for once in 20000 times.
-        reach = float(theirs.state_dict()[key].abs().max())
-        assert abs(float(np.abs(value).max()) / reach - 1) < 10 / value.size, key
-
-
-def test_a_seed_decides_the_initial_values():
-    first, again, other = (to_torch(create_model("resnet_tiny", seed=s)) for s in (0, 0, 1))
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, again[key], err_msg=key)
-        if key.endswith(("conv1.weight", "fc.weight", "fc.bias")):
-            assert not np.isin(value, other[key]).all(), key
-
-
-def test_equal_shapes_have_different_initial_values():
-    model = create_model("resnet20")
-    blocks = [np.asarray(block.conv1.kernel[...]) for block in model.layer1]
-    assert not any((blocks[0] == block).all() for block in blocks[1:])

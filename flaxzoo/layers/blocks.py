@@ -48,7 +48,7 @@ def channel_shuffle(x: Float[Array, "n h w c"], groups: int) -> Float[Array, "n 
     return jnp.swapaxes(x.reshape(*rest, groups, c // groups), -1, -2).reshape(*rest, c)
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
+def make_divisible(value: int | float, divisor: int = 8) -> int:
     """Rounds a number of channels to a multiple of `divisor`, never down by more than a tenth.
 
     The rule of the MobileNet papers' code, which torchvision and timm follow.

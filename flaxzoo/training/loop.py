@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flaxzoo import data
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
+from flaxzoo.errors import UserError
 from flaxzoo.evaluate import evaluate
-from flaxzoo.models import create_model
+from flaxzoo.models import create_model, takes
 from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.optimizer import make_optimizer
@@ -117,7 +118,10 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
     }
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
+    size = config.data.image_size
     options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
+    if takes(config.model.name, "image_size"):
+        options["image_size"] = size
     model = create_model(
         config.model.name,
         num_classes=config.model.num_classes,
@@ -127,8 +131,12 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         pretrained=config.model.pretrained or None,
         **options,
     )
-    size = config.data.image_size
     model.check_shape((config.batch_size, size, size, dataset.channels))
+    if size < model.min_train_size:
+        raise UserError(
+            f"{config.model.name} trains on images of {model.min_train_size} pixels or more; got "
+            f"config.data.image_size={size}."
+        )
     model_def, params, batch_stats = split_model(model)
     optimizer = make_optimizer(config.optimizer, learning_rate)
     state = TrainState(

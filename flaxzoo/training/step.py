@@ -40,8 +40,11 @@ def make_train_step(
         model.train()
         if axis_name is not None:
             model.set_attributes(BatchNorm, axis_name=axis_name, raise_if_not_found=False)
-        logits = model(images, key=key)
+        logits, aux = model.forward_train(images, key=key)
         losses = cross_entropy_per_image(logits, labels, config.label_smoothing)
+        for head in aux.values():
+            of_head = cross_entropy_per_image(head, labels, config.label_smoothing)
+            losses += model.aux_weight * of_head
         return jnp.mean(losses), (logits, model_def.batch_stats_of(model))
 
     def step(state: TrainState, inputs: Batch, resident: Batch) -> tuple[TrainState, Metrics]:
