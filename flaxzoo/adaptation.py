@@ -135,7 +135,7 @@ def _adapt_channels(model: nnx.Module, weights: Weights, shapes: Shapes) -> list
 
 def _pop_other_classes(model: nnx.Module, weights: Weights, shapes: Shapes) -> list[str]:
     """Takes out, in place, the heads that differ from the model's in their outputs alone."""
-    heads = getattr(model, "heads", ())
+    heads = getattr(model, "head_names", ())
     keys = [f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias")]
     kept = [
         key

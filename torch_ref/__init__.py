@@ -2,9 +2,72 @@
 
 from torch import nn
 
-from torch_ref import resnet
+from torch_ref import (
+    alexnet,
+    convnext,
+    darknet,
+    densenet,
+    efficientnet,
+    gmlp,
+    googlenet,
+    inception,
+    legacy_senet,
+    lenet,
+    maxvit,
+    mlp_mixer,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    nin,
+    regnet,
+    resmlp,
+    resnet,
+    resnet_v2,
+    senet,
+    shufflenet_v1,
+    shufflenet_v2,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+    xception,
+    xception_aligned,
+)
 
-VARIANTS = {**resnet.VARIANTS}
+FAMILIES = (
+    alexnet,
+    convnext,
+    darknet,
+    densenet,
+    efficientnet,
+    gmlp,
+    googlenet,
+    inception,
+    legacy_senet,
+    lenet,
+    maxvit,
+    mlp_mixer,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    nin,
+    regnet,
+    resmlp,
+    resnet,
+    resnet_v2,
+    senet,
+    shufflenet_v1,
+    shufflenet_v2,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+    xception,
+    xception_aligned,
+)
+VARIANTS = {name: build for family in FAMILIES for name, build in family.VARIANTS.items()}
 
 
 def create_model(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -81,7 +82,7 @@ def _drop(x: Array, rate: float, mask_shape: tuple[int, ...]) -> Array:
         return x
     if rate == 1.0:
         return jnp.zeros_like(x)
-    keep = jax.random.bernoulli(next_key(), 1 - rate, mask_shape)
+    keep = jax.random.bernoulli(next_key(), np.float32(1 - rate), mask_shape)
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 

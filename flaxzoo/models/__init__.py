@@ -14,11 +14,76 @@ from flaxzoo import convert
 from flaxzoo.adaptation import Loaded
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
-from flaxzoo.models import resnet
+from flaxzoo.models import (
+    alexnet,
+    convnext,
+    darknet,
+    densenet,
+    efficientnet,
+    gmlp,
+    googlenet,
+    inception,
+    legacy_senet,
+    lenet,
+    maxvit,
+    mlp_mixer,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    nin,
+    regnet,
+    resmlp,
+    resnet,
+    resnet_v2,
+    senet,
+    shufflenet_v1,
+    shufflenet_v2,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+    xception,
+    xception_aligned,
+)
 from flaxzoo.models.base import Classifier, integer
 from flaxzoo.weight_files import read_state_dict
 
-VARIANTS: dict[str, partial[Classifier]] = {**resnet.VARIANTS}
+FAMILIES = (
+    alexnet,
+    convnext,
+    darknet,
+    densenet,
+    efficientnet,
+    gmlp,
+    googlenet,
+    inception,
+    legacy_senet,
+    lenet,
+    maxvit,
+    mlp_mixer,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    nin,
+    regnet,
+    resmlp,
+    resnet,
+    resnet_v2,
+    senet,
+    shufflenet_v1,
+    shufflenet_v2,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+    xception,
+    xception_aligned,
+)
+VARIANTS: dict[str, partial[Classifier]] = {
+    name: build for family in FAMILIES for name, build in family.VARIANTS.items()
+}
 DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 

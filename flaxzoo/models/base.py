@@ -38,7 +38,7 @@ def check_stem(stem: object) -> None:
 
 
 class Classifier(nnx.Module):
-    """Images to logits. A subclass writes `stages` and `forward_head` and sets its layers.
+    """Images to logits. A subclass writes `run_stages` and `forward_head` and sets its layers.
 
     Attributes:
         in_channels: channels of the images it takes.
@@ -49,7 +49,7 @@ class Classifier(nnx.Module):
 
     What a family says about itself:
         first_conv: the convolution that sees the images.
-        heads: the layers whose outputs are classes.
+        head_names: the layers whose outputs are classes.
         aux_heads: auxiliary heads, each with the stage whose map it takes.
         aux_weight: the weight of their losses beside the main one.
         old_names: (regex, replacement) from names in older files to today's.
@@ -61,7 +61,7 @@ class Classifier(nnx.Module):
     min_size: int = 1
     image_size: tuple[int, int] | None = None
     first_conv: ClassVar[str] = "conv1"
-    heads: ClassVar[tuple[str, ...]] = ("fc",)
+    head_names: ClassVar[tuple[str, ...]] = ("fc",)
     aux_heads: Mapping[str, str] = {}
     aux_weight: ClassVar[float] = 0.0
     old_names: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -75,7 +75,7 @@ class Classifier(nnx.Module):
         self.dtype: np.dtype = np.dtype("float32")
 
     @abstractmethod
-    def stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
+    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
         """Yields (name, feature map) after each stage, shallow to deep.
 
         A stage is named after the torch module whose output it is.
@@ -113,7 +113,7 @@ class Classifier(nnx.Module):
         The loss of a model with such heads is that of the logits plus `aux_weight` times theirs.
         """
         with random_key(key):
-            stages = dict(self.stages(self._checked(images)))
+            stages = dict(self.run_stages(self._checked(images)))
             aux = {head: getattr(self, head)(stages[at]) for head, at in self.aux_heads.items()}
             *_, last = stages.values()
             return self.forward_head(last), aux
@@ -141,13 +141,13 @@ class Classifier(nnx.Module):
 
     def forward_features(self, images: ArrayLike, *, key: jax.Array | None = None) -> Array:
         """Returns the last stage's feature map, which `forward_head` takes."""
-        *_, last = self.features(images, key=key).values()
+        *_, last = self.feature_maps(images, key=key).values()
         return last
 
-    def features(self, images: ArrayLike, *, key: jax.Array | None = None) -> dict[str, Array]:
+    def feature_maps(self, images: ArrayLike, *, key: jax.Array | None = None) -> dict[str, Array]:
         """Returns every stage's feature map by name, shallow to deep."""
         with random_key(key):
-            return dict(self.stages(self._checked(images)))
+            return dict(self.run_stages(self._checked(images)))
 
     def _checked(self, images: ArrayLike) -> Float[Array, "n h w c"]:
         images = jnp.asarray(images)

@@ -125,7 +125,7 @@ class ResNet(Classifier):
             setattr(self, name, Sequential(*blocks))
         self.fc = Linear(features, num_classes)
 
-    def stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
+    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
         x = relu(self.bn1(self.conv1(x)))
         yield "relu", x
         if self.stem == "imagenet":
@@ -167,7 +167,7 @@ class CifarBlock(nnx.Module):
 class CifarResNet(Classifier):
     """The paper's CIFAR net: a 3x3 stem of 16 channels, three stages of n blocks, 6n + 2 layers."""
 
-    heads = ("linear",)
+    head_names = ("linear",)
 
     def __init__(self, blocks_per_stage: int, num_classes: int = 10, in_channels: int = 3):
         super().__init__(in_channels, num_classes)
@@ -183,7 +183,7 @@ class CifarResNet(Classifier):
         first = CifarBlock(in_features, planes, stride)
         return Sequential(first, *(CifarBlock(planes, planes) for _ in range(blocks - 1)))
 
-    def stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
+    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
         x = relu(self.bn1(self.conv1(x)))
         yield "relu", x
         for name in ("layer1", "layer2", "layer3"):

@@ -128,7 +128,7 @@ def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
     def forward(params, batch_stats, images):
         model: Any = model_def.bind(params, batch_stats)
         model.eval()
-        stages = model.features(images)
+        stages = model.feature_maps(images)
         names[:] = [*stages, "logits"]
         return stages | {"logits": model(images)}
 

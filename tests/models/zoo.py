@@ -1,0 +1,47 @@
+"""The variants, and what the tests of them share."""
+
+import functools
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxzoo import create_model, list_models
+from flaxzoo.layers import Dropout, StochasticDepth
+from flaxzoo.models.base import Classifier
+
+# One of each family, small enough to run.
+SMALL = ["resnet_tiny", "resnext_tiny", *list_models("test_*")]
+EVERY = sorted({*list_models(), *SMALL})
+
+
+@functools.cache
+def abstract(name: str, dtype: str = "float32") -> Classifier:
+    return create_model(name, abstract=True, dtype=dtype)
+
+
+def smallest(model: Classifier) -> tuple[int, int]:
+    """Height and width of the smallest images that a model trains on, at least 32x32."""
+    return model.image_size or (max(32, model.min_train_size),) * 2
+
+
+def without_noise(model: nnx.Module) -> nnx.Module:
+    """Returns `model`, which from now on drops nothing in training."""
+    model.set_attributes(Dropout, StochasticDepth, rate=0.0, raise_if_not_found=False)
+    return model
+
+
+def call_parts(model: Classifier, images: jax.Array) -> dict:
+    """Everything that a classifier returns, but for the logits of a direct call."""
+    features = model.feature_maps(images)
+    maps = list(features.values())  # in order: what jit returns as a dict comes back sorted
+    return {
+        "features": features,
+        "maps": maps,
+        "logits": model.forward_head(maps[-1]),
+        "pre_logits": model.forward_head(maps[-1], pre_logits=True),
+    }
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
