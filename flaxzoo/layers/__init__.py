@@ -5,7 +5,12 @@ from jax.nn import sigmoid, silu
 
 from flaxzoo.layers.activation import gelu, gelu_tanh, hard_sigmoid, hard_swish, leaky_relu, relu6
 from flaxzoo.layers.attention import MultiheadAttention, attention, merge_heads, split_heads
-from flaxzoo.layers.blocks import SqueezeExcitation, channel_shuffle, make_divisible
+from flaxzoo.layers.blocks import (
+    SqueezeExcitation,
+    channel_shuffle,
+    make_divisible,
+    patch_embedding,
+)
 from flaxzoo.layers.conv import conv2d
 from flaxzoo.layers.dense import Conv, Linear
 from flaxzoo.layers.module import (
@@ -53,6 +58,7 @@ __all__ = [
     "named_variables",
     "next_key",
     "param",
+    "patch_embedding",
     "random_key",
     "relu",
     "relu6",

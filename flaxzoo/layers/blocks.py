@@ -8,7 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.layers.dense import Conv
-from flaxzoo.layers.init import Init
+from flaxzoo.layers.init import ZEROS, Init, LecunNormal
+from flaxzoo.layers.module import Sequential
 
 
 class SqueezeExcitation(nnx.Module):
@@ -37,6 +38,19 @@ class SqueezeExcitation(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         means = jnp.mean(x, axis=(1, 2), keepdims=True)
         return x * self.gate(self.fc2(self.activation(self.fc1(means))))
+
+
+def patch_embedding(in_channels: int, features: int, patch_size: int) -> Sequential:
+    """Returns a linear layer `proj` over each patch, to (n, l, features), as timm starts it."""
+    proj = Conv(
+        in_channels, features, patch_size, patch_size, padding=0,
+        kernel_init=LecunNormal(), bias_init=ZEROS,
+    )  # fmt: skip
+    return Sequential(proj=proj, tokens=_as_tokens)
+
+
+def _as_tokens(x: Float[Array, "n h w c"]) -> Float[Array, "n l c"]:
+    return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 def channel_shuffle(x: Float[Array, "n h w c"], groups: int) -> Float[Array, "n h w c"]:

@@ -69,6 +69,15 @@ class TruncatedNormal:
 
 
 @dataclass(frozen=True)
+class LecunNormal:
+    """timm's lecun_normal_, JAX's: variance 1 / fan_in after a cut at two standard deviations."""
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        std = 1 / math.sqrt(fan(shape, "fan_in")) / 0.87962566103423978  # what the cut leaves
+        return TruncatedNormal(std, bound=2 * std)(rng, shape)
+
+
+@dataclass(frozen=True)
 class KaimingNormal:
     """torch.nn.init.kaiming_normal_: standard deviation gain / sqrt(fan) (He et al. 2015).
 

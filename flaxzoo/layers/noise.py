@@ -16,6 +16,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.errors import UserError
+
 _source: contextvars.ContextVar[tuple[jax.Array, Iterator[int]] | None] = contextvars.ContextVar(
     "random key of the running model call", default=None
 )
@@ -38,11 +40,11 @@ def next_key() -> jax.Array:
     """Returns the next key of the running call.
 
     Raises:
-        ValueError: no key was given to the model.
+        UserError: no key was given to the model.
     """
     source = _source.get()
     if source is None:
-        raise ValueError(
+        raise UserError(
             "this model draws random numbers in training: call model(images, "
             "key=jax.random.key(0)), or model.eval() first."
         )
@@ -53,7 +55,7 @@ def next_key() -> jax.Array:
 class Dropout(nnx.Module):
     """torch.nn.Dropout: zeroes elements with probability `rate`, divides the rest by 1 - rate."""
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float | object):
         self.rate = _checked_rate(rate)
         self.deterministic = False
 
@@ -69,7 +71,7 @@ class StochasticDepth(nnx.Module):
     eval.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float | object):
         self.rate = _checked_rate(rate)
         self.deterministic = False
 
@@ -86,7 +88,7 @@ def _drop(x: Array, rate: float, mask_shape: tuple[int, ...]) -> Array:
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
-def _checked_rate(rate: float) -> float:
-    if not 0 <= rate <= 1:
-        raise ValueError(f"a drop rate lies between 0 and 1; got {rate}.")
-    return rate
+def _checked_rate(rate: float | object) -> float:
+    if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 <= rate <= 1:
+        return float(rate)
+    raise UserError(f"a rate of dropout or stochastic depth lies between 0 and 1; got {rate!r}.")

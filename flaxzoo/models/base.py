@@ -27,6 +27,24 @@ def integer(name: str, value: object, least: int) -> int:
     raise UserError(f"{name} must be an integer of at least {least}; got {value!r}.")
 
 
+def patched_size(image_size: object, patch_size: int) -> tuple[int, int]:
+    """Returns height and width from a number or a pair; patches of `patch_size` must tile them.
+
+    Raises:
+        UserError: they do not, or `image_size` is something else.
+    """
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2:
+        raise UserError(f"image_size takes a number or (height, width); got {image_size!r}.")
+    height, width = (integer("image_size", side, 1) for side in sides)
+    if height % patch_size or width % patch_size:
+        raise UserError(
+            f"image_size must be a multiple of the {patch_size} pixels of a patch; "
+            f"got {height}x{width}."
+        )
+    return height, width
+
+
 def check_stem(stem: object) -> None:
     """Raises UserError where `stem` is no name of a stem.
 

@@ -193,5 +193,6 @@ _WIDTHS_19 = (
 VARIANTS = {
     "darknet19": partial(Darknet19, _WIDTHS_19),
     "darknet53": partial(Darknet53, 32, (1, 2, 8, 8, 4)),
+    "test_darknet19": partial(Darknet19, ((8,), (16, 8, 16)), num_classes=10),
     "test_darknet": partial(Darknet53, 8, (1, 2), num_classes=10),
 }

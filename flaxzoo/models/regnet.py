@@ -5,6 +5,10 @@ Designing Network Design Spaces, Radosavovic et al. 2020. https://arxiv.org/abs/
 Attributes are named as in torchvision.models.regnet; `timm_keys` gives timm's names. The designs in
 `VARIANTS` are those of the authors' code, https://github.com/facebookresearch/pycls, and of SWAG
 (Singh et al. 2022, https://arxiv.org/abs/2201.08371) for RegNetY-128GF.
+
+Where a width is no multiple of the group width, we round as torchvision does, which makes stages of
+Y-800MF, Y-8GF and X-400MF wider than the authors' (400 channels for 384, for example). In timm
+these three are regnety_008_tv, regnety_080_tv and regnetx_004_tv; all others agree.
 """
 
 import math

@@ -18,10 +18,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
-from flaxzoo.layers import Conv, Dropout, Linear, Sequential, StochasticDepth, gelu, param
-from flaxzoo.layers.init import ONES, ZEROS, Constant, Normal, TruncatedNormal, XavierUniform
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.layers import (
+    Dropout,
+    Linear,
+    Sequential,
+    StochasticDepth,
+    gelu,
+    param,
+    patch_embedding,
+)
+from flaxzoo.layers.init import ONES, ZEROS, Constant, Normal, XavierUniform
+from flaxzoo.models.base import Classifier, patched_size
 
 
 class Affine(nnx.Module):
@@ -106,9 +113,9 @@ class ResMlp(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         self.min_size = patch_size
-        self.image_size = _checked_size(image_size, patch_size)
+        self.image_size = patched_size(image_size, patch_size)
         tokens = math.prod(side // patch_size for side in self.image_size)
-        self.stem = _patch_embedding(in_channels, width, patch_size)
+        self.stem = patch_embedding(in_channels, width, patch_size)
         self.blocks = Sequential(
             *(ResMlpBlock(width, tokens, scale, stochastic_depth) for _ in range(depth))
         )
@@ -140,38 +147,6 @@ class ResMlp(Classifier):
             else value
             for key, value in weights.items()
         }
-
-
-def _patch_embedding(in_channels: int, width: int, patch_size: int) -> Sequential:
-    """Returns a linear layer over each patch, written as a convolution; its output is (n, l, c).
-
-    It starts from LeCun's normal distribution, cut at two standard deviations, which are widened so
-    that what is left has a variance of 1 / fan_in.
-    """
-    std = 1 / math.sqrt(in_channels * patch_size**2) / 0.87962566103423978
-    init = TruncatedNormal(std, bound=2 * std)
-    proj = Conv(
-        in_channels, width, patch_size, patch_size, padding=0, kernel_init=init, bias_init=ZEROS
-    )
-    return Sequential(proj=proj, tokens=_as_tokens)
-
-
-def _as_tokens(x: Float[Array, "n h w c"]) -> Float[Array, "n l c"]:
-    return x.reshape(x.shape[0], -1, x.shape[-1])
-
-
-def _checked_size(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Returns height and width of the images, which the patches must tile."""
-    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2:
-        raise UserError(f"image_size takes a number or (height, width); got {image_size!r}.")
-    height, width = (integer("image_size", side, 1) for side in sides)
-    if height % patch_size or width % patch_size:
-        raise UserError(
-            f"image_size must be a multiple of the {patch_size} pixels of a patch; "
-            f"got {height}x{width}."
-        )
-    return height, width
 
 
 VARIANTS = {

@@ -15,7 +15,6 @@ biases; eps is 1.001e-5; and the max-pool sees zeros in the padding. Its weights
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -68,8 +67,6 @@ class ResNetV2(Classifier):
 
     first_conv = "stem.conv"
     head_names = ("head.fc",)
-    # timm's name of the module hides what Classifier walks with: `_walk` takes its place.
-    stages: Any = None
 
     def __init__(
         self,

@@ -11,14 +11,12 @@ before it, which `representation_size` gives.
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     Conv,
     Dropout,
@@ -30,7 +28,7 @@ from flaxzoo.layers import (
     param,
 )
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal, XavierUniform
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, integer, patched_size
 
 Norm = partial(LayerNorm, eps=1e-6)
 
@@ -112,7 +110,7 @@ class VisionTransformer(Classifier):
         representation_size: int | None = None,
     ):
         super().__init__(in_channels, num_classes)
-        self.image_size = _checked_size(image_size, patch_size)
+        self.image_size = patched_size(image_size, patch_size)
         self.min_size = patch_size
         self.grid = (self.image_size[0] // patch_size, self.image_size[1] // patch_size)
         self.conv_proj = Conv(
@@ -131,7 +129,6 @@ class VisionTransformer(Classifier):
             hidden["act"] = jnp.tanh
             features = width
         head = Linear(features, num_classes, kernel_init=ZEROS, bias_init=ZEROS)
-        # torchvision's name of this module; on the class, `heads` says where the classes come out.
         self.heads = Sequential(**hidden, head=head)
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
@@ -153,8 +150,7 @@ class VisionTransformer(Classifier):
     def forward_head(
         self, x: Float[Array, "n tokens c"], pre_logits: bool = False
     ) -> Float[Array, "n features"]:
-        layers: Any = self.heads
-        *hidden, head = layers
+        *hidden, head = self.heads
         x = x[:, 0]
         for layer in hidden:
             x = layer(x)
@@ -202,19 +198,6 @@ def cubic_matrix(length: int, new_length: int) -> np.ndarray:
 
 def _fan_in(fan: int) -> TruncatedNormal:
     return TruncatedNormal(math.sqrt(1 / fan))
-
-
-def _checked_size(image_size: object, patch_size: int) -> tuple[int, int]:
-    """Returns height and width of the images, which patches must fill."""
-    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) == 2:
-        height, width = (integer("image_size", side, patch_size) for side in sides)
-        if height % patch_size == 0 and width % patch_size == 0:
-            return height, width
-    raise UserError(
-        f"image_size must be a multiple of {patch_size}, the size of a patch, or two of them for "
-        f"height and width; got {image_size!r}."
-    )
 
 
 VARIANTS = {

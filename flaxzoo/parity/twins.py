@@ -89,10 +89,23 @@ def _size(
 ) -> tuple[int, int]:
     """Returns height and width of the images to compare with."""
     if image_size is None:
-        least = create_model(name, abstract=True, **options).min_train_size
-        image_size = max(DEFAULT_SIZE, least)
+        image_size = _default_size(name, options)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     return integer("image_size", height, 1), integer("image_size", width, 1)
+
+
+def _default_size(name: str, options: dict[str, Any]) -> int:
+    """Returns the least size from DEFAULT_SIZE on that the model trains on."""
+    size = max(DEFAULT_SIZE, create_model(name, abstract=True, **options).min_train_size)
+    if not takes(name, "image_size") or "image_size" in options:
+        return size
+    while True:
+        try:
+            create_model(name, abstract=True, image_size=size, **options)
+        except UserError:  # no multiple of the patch or of the window
+            size += 1
+        else:
+            return size
 
 
 def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn.Module":
@@ -180,6 +193,8 @@ def calibrate(model: "torch.nn.Module", images: "torch.Tensor", rng: np.random.G
     with torch.no_grad():
         for parameter in model.parameters():
             constant = bool((parameter == parameter.flatten()[0]).all())
+            if parameter.ndim >= 2 and parameter.abs().max() < 1e-3:  # gMLP's gates
+                constant = True
             if parameter.ndim < 2 or constant:  # scales, biases, zero heads, layer scales
                 noise = torch.from_numpy(0.2 * rng.normal(size=tuple(parameter.shape)))
                 parameter.copy_(noise + parameter if constant else noise)

@@ -97,7 +97,7 @@ def shapes_of(name: str, **options) -> dict[str, tuple[int, ...]]:
     return {k: v.shape for k, v in to_torch(create_model(name, abstract=True, **options)).items()}
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet20"])
+@pytest.mark.parametrize("name", SMALL)
 def test_heads_are_all_that_depends_on_the_number_of_classes(name):
     model = abstract(name)
     ours, other = shapes_of(name), shapes_of(name, num_classes=model.num_classes + 1)
@@ -105,7 +105,7 @@ def test_heads_are_all_that_depends_on_the_number_of_classes(name):
     assert {k for k in ours if ours[k] != other[k]} == declared & ours.keys()
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet20"])
+@pytest.mark.parametrize("name", SMALL)
 def test_the_first_convolution_is_all_that_depends_on_the_channels(name):
     ours, grey = shapes_of(name), shapes_of(name, in_channels=1)
     assert {k for k in ours if ours[k] != grey[k]} == {f"{abstract(name).first_conv}.weight"}
@@ -218,9 +218,11 @@ def normalised(monkeypatch) -> dict[type, int]:
 @pytest.mark.parametrize(("name", "parameters", "image_size", "gmacs"), cheapest_of_each_class())
 def test_needs_as_many_multiply_adds_as_published(name, parameters, image_size, gmacs, normalised):
     counted = count_multiply_adds(name, image_size, **options_for(name, image_size))
+    half_of_the_last_digit = 5e-4
     if model_info(name).library == "timm":  # counts normalisation as well, by fvcore's rule
         counted += 2 * normalised[BatchNorm] + 5 * normalised[LayerNorm]
-    assert counted / 1e9 == pytest.approx(gmacs, rel=5e-3)
+        half_of_the_last_digit = 5e-3
+    assert counted / 1e9 == pytest.approx(gmacs, rel=5e-3, abs=half_of_the_last_digit)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from flaxzoo.layers import Dropout, StochasticDepth
 from flaxzoo.models.base import Classifier
 
 # One of each family, small enough to run.
-SMALL = ["resnet_tiny", "resnext_tiny", *list_models("test_*")]
+SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
 EVERY = sorted({*list_models(), *SMALL})
 
 
