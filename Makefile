@@ -1,7 +1,7 @@
 # make train     sets up .venv and trains; CONFIG=configs/resnext.py:cifar10 ARGS="--workdir=runs/x"
 # make test      sets up .venv with the test tools and runs every test
 # make lint      checks style and types
-# make parity    compares models with PyTorch and prints the table; MODELS="resnet*"
+# make parity    compares models with PyTorch and writes docs/parity.md; MODELS="resnet*"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,7 +32,7 @@ lint: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 parity: $(VENV)/.dev-$(HARDWARE)
-	$(BIN)/python -m flaxzoo parity '$(MODELS)' $(ARGS)
+	$(BIN)/python benchmarks/parity_table.py '$(MODELS)' $(ARGS)
 
 $(VENV)/.train-$(HARDWARE): requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flaxzoo needs Python 3.11 or newer; got " + sys.version.split()[0] + ": make PYTHON=python3.12")'
@@ -40,8 +40,9 @@ $(VENV)/.train-$(HARDWARE): requirements-cpu.txt
 	$(PIP) -r requirements-cpu.txt "$(JAX)"
 	@touch $@
 
-$(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt
+$(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt requirements-parity.txt
 	$(PIP) -r requirements-cpu.txt "$(JAX)" -r requirements-dev.txt
+	$(PIP) --no-deps -r requirements-parity.txt
 	@touch $@
 
 clean:

@@ -127,8 +127,8 @@ class TorchSqueezeExcitation(torch.nn.Module):
         return x * self.gate(self.fc2(self.activation(self.fc1(means))))
 
 
-# torch 2.13 multiplies by a float32 sixth in the backward pass of hardsigmoid where fewer values are
-# left than a vector of the processor takes, which is 1e-9 off.
+# torch 2.13 multiplies by a float32 sixth in the backward pass of hardsigmoid where fewer values
+# are left than a vector of the processor takes, which is 1e-9 off.
 GATES = {
     "relu, sigmoid": (relu, F.relu, sigmoid, torch.sigmoid),
     "silu, hard sigmoid": (silu, F.silu, hard_sigmoid, lambda x: F.relu6(x + 3) / 6),

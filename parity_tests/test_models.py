@@ -1,6 +1,7 @@
-"""Every variant has its twin's names and shapes; a chosen few are compared in numbers.
+"""Every variant has its twin's names and shapes; the small ones are compared in numbers.
 
-All of them are compared in numbers by `python -m flaxzoo parity '*'`, which takes hours.
+All of them are compared in numbers, with torchvision's and timm's own models as well, by
+`make parity`, which takes hours and writes docs/parity.md.
 """
 
 import sys
@@ -13,10 +14,14 @@ from flax import nnx
 import torch_ref
 from flaxzoo import UserError, create_model, list_models, parity, to_torch
 from flaxzoo.layers import BatchNorm, Conv, named_variables
+from flaxzoo.models import VARIANTS, takes
+from flaxzoo.parity.twins import _import_library
+
+SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
 
 
 def test_both_registries_have_the_same_variants():
-    assert set(list_models()) == set(torch_ref.VARIANTS)
+    assert VARIANTS.keys() == torch_ref.VARIANTS.keys()
 
 
 def described(state_dict) -> dict[str, tuple]:
@@ -26,39 +31,85 @@ def described(state_dict) -> dict[str, tuple]:
     }
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_names_shapes_and_dtypes_are_the_twins(name):
     with torch.device("meta"):
         theirs = torch_ref.create_model(name).state_dict()
     assert described(to_torch(create_model(name, abstract=True))) == described(theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "image_size", "options"),
-    [
-        ("resnet_tiny", "float64", (15, 18), {}),
-        ("resnet_tiny", "float32", (15, 18), {}),
-        ("resnext_tiny", "float64", (16, 16), {"num_classes": 3}),
-        ("resnext_tiny", "float32", (16, 16), {"num_classes": 3}),
-        ("resnet20", "float64", (17, 12), {}),
-        ("resnet18", "float64", (33, 41), {"num_classes": 7}),
-        ("resnet18", "float64", (9, 13), {"stem": "cifar", "in_channels": 1}),
-        # At 32 pixels layer4 would normalise over two values: moving torch's own weights by 1e-15
-        # then moves what three of its steps arrive at by 6e-6.
-        ("resnext18", "float64", (33, 41), {"num_classes": 7}),
-    ],
-    ids=str,
-)
-def test_is_the_same_function_as_its_twin(name, dtype, image_size, options):
-    report = parity.compare(name, dtype=dtype, image_size=image_size, **options)
+def assert_equal(report: parity.Report):
     assert {d.kind for d in report.differences} == set(parity.KINDS)
     assert report.equal, report.failures
 
 
-@pytest.mark.parametrize("name", ["resnext50_32x4d", "wide_resnet50_2", "resnext29_2x64d"])
-def test_evaluates_as_its_twin(name):
-    report = parity.compare(name, image_size=32, train_steps=0)
+@pytest.mark.parametrize("name", SMALL)
+def test_is_the_same_function_as_its_twin(name):
+    size = None if takes(name, "image_size") else least_uneven(name)
+    assert_equal(parity.compare(name, image_size=size, num_classes=7))
+
+
+def least_uneven(name: str) -> tuple[int, int]:
+    """Height and width of small images that are not square, one side of them odd."""
+    least = max(32, create_model(name, abstract=True).min_train_size)
+    return least, least + 5
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if takes(name, "stem")])
+def test_is_the_same_function_with_the_stem_for_small_images(name):
+    assert_equal(
+        parity.compare(name, image_size=(16, 17), stem="cifar", in_channels=1, batch_size=4)
+    )
+
+
+@pytest.mark.parametrize("name", ["resnext_tiny", "test_mobilenet_v3", "test_swin_v2", "test_vit"])
+def test_is_the_same_function_in_float32(name):
+    assert_equal(parity.compare(name, dtype="float32"))
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "options"),
+    [
+        ("resnet18", (33, 41), {"num_classes": 7}),
+        # At 32 pixels layer4 would normalise over two values: moving torch's own weights by 1e-15
+        # then moves what three of its steps arrive at by 6e-6.
+        ("resnext18", (33, 41), {"num_classes": 7}),
+    ],
+    ids=str,
+)
+def test_a_whole_network_is_the_same_function_as_its_twin(name, image_size, options):
+    assert_equal(parity.compare(name, image_size=image_size, **options))
+
+
+# The smallest variant of each family that torchvision or timm has, at the least size.
+PUBLISHED = {
+    "torchvision": [
+        "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s",
+        "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2",
+        "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnext50_32x4d",
+        "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
+    ],
+    "timm": [
+        "darknet53", "gmlp_ti16_224", "legacy_seresnet50", "mixer_s32_224", "mobilenetv1_100",
+        "resmlp_12_224", "resnetv2_50", "seresnet18", "xception", "xception41",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [(library, name) for library in PUBLISHED for name in PUBLISHED[library]]
+)
+def test_evaluates_as_the_published_model(library, name):
+    try:
+        _import_library(library)
+    except UserError as error:
+        pytest.skip(str(error))
+    size = None
+    if not takes(name, "image_size"):
+        size = max(32, create_model(name, abstract=True).min_size)
+    report = parity.compare(name, against=library, image_size=size, train_steps=0)
     assert {d.kind for d in report.differences} == {"forward"}
+    assert len(report.differences) >= 3
     assert report.equal, report.failures
 
 

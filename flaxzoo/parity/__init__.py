@@ -63,6 +63,7 @@ class Report:
 
     model: str
     dtype: str
+    image_size: tuple[int, int]
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -111,7 +112,7 @@ def compare(
         name, against=against, dtype=dtype, image_size=image_size, batch_size=batch_size,
         seed=seed, **options,
     )  # fmt: skip
-    report = Report(name, dtype)
+    report = Report(name, dtype, twins.images.shape[1:3])
     with jax.default_matmul_precision("highest"):
         report.differences += compare_forward(twins, dtype)
         if train_steps:

@@ -118,16 +118,7 @@ def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn
         import torch_ref
 
         return torch_ref.create_model(name, **options)
-    try:
-        _import_torchvision()  # timm imports it, too
-        if against == "timm":
-            import timm as library
-        else:
-            import torchvision as library
-    except ModuleNotFoundError:
-        raise UserError(
-            f"{against} is not installed: pip install --no-deps {against}, beside torch."
-        ) from None
+    library = _import_library(against)
     options = dict(options)
     if against == "timm":
         name = TIMM_NAMES.get(name, name)
@@ -145,6 +136,25 @@ def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn
     if not exists:
         raise UserError(f"{against} {library.__version__} has no model named {name}.")
     return create(name, **options)
+
+
+def _import_library(name: str) -> Any:
+    """Returns torchvision or timm.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        _import_torchvision()  # timm imports it, too
+        if name == "timm":
+            import timm as library
+        else:
+            import torchvision as library
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed: pip install --no-deps -r requirements-parity.txt"
+        ) from None
+    return library
 
 
 def _import_torchvision() -> None:

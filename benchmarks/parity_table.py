@@ -1,0 +1,203 @@
+"""Compares variants with PyTorch, one process a comparison, and writes docs/parity.md.
+
+    python benchmarks/parity_table.py                 everything that is not measured yet
+    python benchmarks/parity_table.py 'resnet*'       only these
+    python benchmarks/parity_table.py --render        only docs/parity.md, from what was measured
+
+Each variant is compared in float64 and float32 with torchvision's or timm's own model, where one
+of them has it, and with its twin in torch_ref: features of every stage, logits, gradients, and
+parameters and statistics after three SGD steps. Results are kept in benchmarks/results/parity.json
+after each comparison, so that it can be stopped and run again. Where gradients would take more than
+the memory allowed, the forward pass alone is compared, and the table says so.
+"""
+
+import argparse
+import fnmatch
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "parity.json"
+TABLE = ROOT / "docs" / "parity.md"
+DTYPES = ("float64", "float32")
+GIB = 2**30
+# Arrays of the size of all parameters that are held at once: three SGD steps in both frameworks.
+COPIES_IN_TRAINING = 9
+
+HEADER = """# Measured parity
+
+Written by `make parity` (benchmarks/parity_table.py), which measures what is missing here.
+
+Every variant is compared with torchvision's or timm's own model, where one of them has it, and with
+its twin in `torch_ref/`. Both get the same calibrated weights and two images. The figures are the
+largest relative errors: of any stage's features, of the logits, of any parameter's gradient, and of
+any parameter or running statistic after three SGD steps. In float64 more than 1e-9 would be a bug.
+In float32 they are rounding: a unit that it moves over the kink of its ReLU passes its gradient in
+one framework and not in the other.
+
+Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
+
+{measured} of {variants} variants have been compared; {different} of {comparisons} comparisons differ.
+
+| variant | compared with | pixels | float64: features, logits, gradients, training | float32 |
+|---|---|---|---|---|"""
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnet*'")
+    parser.add_argument("--against", choices=("libraries", "twins", "both"), default="both")
+    parser.add_argument("--memory", type=float, default=20.0, metavar="GIB", help="for a process")
+    parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="likewise")
+    parser.add_argument("--render", action="store_true", help="write the table and do nothing else")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # name, against, dtype, steps
+    arguments = parser.parse_args()
+    if arguments.one:
+        name, against, dtype, steps = arguments.one
+        print(json.dumps(compare(name, against, dtype, int(steps))))
+        return
+    if not arguments.render:
+        measure(arguments)
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text(render(load()))
+    print(f"wrote {TABLE.relative_to(ROOT)}")
+
+
+def variants() -> dict[str, tuple[str, int]]:
+    """Returns (library that has it or "", parameters) of each variant, smallest first."""
+    from flaxzoo import list_models
+    from flaxzoo.models.info import model_info
+
+    infos = sorted(map(model_info, list_models()), key=lambda info: info.parameters)
+    return {info.name: (info.library, info.parameters) for info in infos}
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    results = load()
+    for name, (library, parameters) in variants().items():
+        if not fnmatch.fnmatch(name, arguments.pattern):
+            continue
+        wanted = {"libraries": [library], "twins": ["torch_ref"], "both": [library, "torch_ref"]}
+        for against in filter(None, wanted[arguments.against]):
+            for dtype in DTYPES:
+                key = f"{name} {against} {dtype}"
+                if key in results:
+                    continue
+                gib = COPIES_IN_TRAINING * parameters * (8 if dtype == "float64" else 4) / GIB
+                steps = 3 if gib < arguments.memory else 0
+                results[key] = run(name, against, dtype, steps, arguments)
+                print(key, {k: v for k, v in results[key].items() if k != "versions"}, flush=True)
+                save(results)
+
+
+def run(name: str, against: str, dtype: str, steps: int, limits: argparse.Namespace) -> Result:
+    """Compares in a process of its own, which is killed at the limits of memory and time."""
+    command = [sys.executable, __file__, "--one", name, against, dtype, str(steps)]
+    started, peak = time.monotonic(), 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None:
+            peak = max(peak, resident_gib(process.pid))
+            if peak > limits.memory or time.monotonic() - started > limits.timeout:
+                process.kill()
+                reason = "memory" if peak > limits.memory else "time"
+                return {"failed": f"out of {reason}", "peak_gib": round(peak, 1)}
+            time.sleep(0.5)
+        out, err = process.communicate()
+    if process.returncode:
+        return {"failed": err.decode().strip().splitlines()[-1]}
+    seconds = round(time.monotonic() - started)
+    return json.loads(out) | {"seconds": seconds, "peak_gib": round(peak, 1)}
+
+
+def resident_gib(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / GIB
+
+
+def compare(name: str, against: str, dtype: str, steps: int) -> Result:
+    import jax
+
+    from flaxzoo import parity
+    from flaxzoo.cli import prepare_jax
+
+    prepare_jax()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
+    report = parity.compare(name, against=against, dtype=dtype, train_steps=steps)
+    of_logits = [d.error for d in report.differences if d.name == "logits"]
+    kinds = parity.KINDS if steps else ("forward",)
+    return {
+        "equal": report.equal,
+        "logits": max(of_logits),
+        **{kind: report.worst(kind) for kind in kinds},
+        "compared": len(report.differences),
+        "image_size": "x".join(map(str, report.image_size)),
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in ("jax", "flax", "torch", *([against] if against != "torch_ref" else []))
+        },
+    }
+
+
+def load() -> dict[str, Result]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def save(results: dict[str, Result]) -> None:
+    text = json.dumps(dict(sorted(results.items())), indent=1) + "\n"
+    temporary = RESULTS.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(RESULTS)
+
+
+def render(results: dict[str, Result]) -> str:
+    known = variants()
+    done = [r for r in results.values() if "failed" not in r]
+    versions = {k: v for r in done for k, v in r["versions"].items()}
+    lines = [
+        HEADER.format(
+            machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
+            versions=", ".join(f"{package} {v}" for package, v in sorted(versions.items())),
+            measured=len({key.split()[0] for key in results}),
+            variants=len(known),
+            different=sum(not r["equal"] for r in done),
+            comparisons=len(done),
+        )
+    ]
+    for name in sorted(known):
+        library, _ = known[name]
+        for against in filter(None, (library, "torch_ref")):
+            pair = [results.get(f"{name} {against} {dtype}") for dtype in DTYPES]
+            sizes = {str(r["image_size"]) for r in pair if r and "image_size" in r}
+            cells = " | ".join(map(cell, pair))
+            lines.append(f"| `{name}` | {against} | {', '.join(sizes)} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(result: Result | None) -> str:
+    if result is None:
+        return "not measured yet"
+    if "failed" in result:
+        return f"failed: {result['failed']}"
+    kinds = ("forward", "logits", "gradient", "training")
+    figures = ", ".join(f"{result[kind]:.0e}" for kind in kinds if kind in result)
+    if "gradient" not in result:
+        figures += "; no gradients, for want of memory"
+    return figures if result["equal"] else f"**different**: {figures}"
+
+
+if __name__ == "__main__":
+    main()
