@@ -44,7 +44,7 @@ one framework and not in the other.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
 
-{measured} of {variants} variants have been compared. Of {comparisons} comparisons {different} differ.
+Compared so far: {measured} of {variants} variants, {comparisons} comparisons. Different: {different}.
 
 | variant | compared with | pixels | float64: features, logits, gradients, training | float32 |
 |---|---|---|---|---|"""

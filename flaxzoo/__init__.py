@@ -9,13 +9,23 @@ from flaxzoo.version import __version__
 if TYPE_CHECKING:
     from flaxzoo.convert import load_torch, to_torch
     from flaxzoo.models import create_model, list_models
+    from flaxzoo.models.info import model_info
 
-__all__ = ["UserError", "__version__", "create_model", "list_models", "load_torch", "to_torch"]
+__all__ = [
+    "UserError",
+    "__version__",
+    "create_model",
+    "list_models",
+    "load_torch",
+    "model_info",
+    "to_torch",
+]
 
 _HOMES = {
     "create_model": "flaxzoo.models",
     "list_models": "flaxzoo.models",
     "load_torch": "flaxzoo.convert",
+    "model_info": "flaxzoo.models.info",
     "to_torch": "flaxzoo.convert",
 }
 

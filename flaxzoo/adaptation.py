@@ -114,8 +114,8 @@ def _substituted(key: str, patterns: tuple[tuple[str, str], ...]) -> str:
 def _adapt_channels(model: nnx.Module, weights: Weights, shapes: Shapes) -> list[str]:
     """Fits the first convolution of three channels, in place, as timm does.
 
-    One channel gets the sum of the three, and more get them in turn, scaled so that an image whose
-    channels are equal gives the same response.
+    One channel gets the sum of the three; other numbers get them in turn, times 3 / channels. Where
+    that is a multiple of three, an image of equal channels gives the response that it gave.
     """
     key = f"{getattr(model, 'first_conv', '')}.weight"
     kernel = weights.get(key)

@@ -57,7 +57,7 @@ class InvertedResidual(nnx.Module):
 
 
 class Stage(NamedTuple):
-    """Blocks of one width, a row of the paper's figure 7; only the first block has the stride."""
+    """Blocks of one width; only the first has the stride."""
 
     features: int
     kernel_size: int

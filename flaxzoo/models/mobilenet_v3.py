@@ -9,7 +9,7 @@ same nets. As in torchvision:
   timm's weights were trained with 1e-5.
 * The gates squeeze to a quarter of the expanded width, rounded to a multiple of 8.
 * The paper's last two 1x1 convolutions, on a map of one pixel, are linear layers.
-* `width` scales the layer before the head, too. The authors and timm keep its channels below 1.
+* `width` scales the layer before the head, too. timm keeps its channels where `width` is below 1.
 """
 
 import math

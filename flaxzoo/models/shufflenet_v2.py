@@ -3,8 +3,8 @@
 ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, Ma et al. 2018.
 https://arxiv.org/abs/1807.11164
 
-Attributes are named as in torchvision.models.shufflenetv2, which has the widths of the paper's
-table 5 except one: x2_0 has 244, 488 and 976 channels, as in the paper's first version.
+Attributes are named as in torchvision.models.shufflenetv2, whose nets are those of the paper's
+table 5.
 """
 
 from collections.abc import Iterator, Sequence
