@@ -226,7 +226,8 @@ def tiny_vit(num_classes: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_s", "test_vit"]
+    "name",
+    ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_s", "test_vit"],
 )
 def test_a_model_with_timms_weights_is_timms_function(name):
     torch.manual_seed(0)
@@ -234,19 +235,20 @@ def test_a_model_with_timms_weights_is_timms_function(name):
         twin, options = tiny_vit(num_classes=7), {"image_size": 64}
     else:
         twin, options = library("timm").create_model(TIMM[name], num_classes=7), {}
-    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    twin = twin.double()
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3))
     torch_images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
         twin(torch_images)  # running statistics
         theirs = twin.eval()(torch_images).numpy()
-    model = create_model(name, num_classes=7, abstract=True, **options)
+    doubles = {"dtype": "float64", "param_dtype": "float64"}
+    model = create_model(name, num_classes=7, abstract=True, **doubles, **options)
     assert load_torch(model, twin.state_dict()).naming == "timm"
     model.eval()
-    with jax.default_matmul_precision("highest"):
-        ours = jax.jit(lambda x: model(x))(jnp.asarray(images))
-    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    ours = jax.jit(lambda x: model(x))(jnp.asarray(images))
+    assert np.abs(ours - theirs).max() < 1e-9 * np.abs(theirs).max()
 
 
 def test_naming_can_be_forced():

@@ -45,6 +45,12 @@ def patched_size(image_size: object, patch_size: int) -> tuple[int, int]:
     return height, width
 
 
+def check_width(width: object) -> None:
+    """Raises UserError where `width`, the factor of all numbers of channels, is not positive."""
+    if isinstance(width, bool) or not (isinstance(width, int | float) and 0 < width < np.inf):
+        raise UserError(f"width must be a positive number; got {width!r}.")
+
+
 def check_stem(stem: object) -> None:
     """Raises UserError where `stem` is no name of a stem.
 

@@ -32,7 +32,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers import Linear as _Linear
 from flaxzoo.layers.init import TruncatedNormal
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 INIT = TruncatedNormal(0.01)
 Linear = partial(_Linear, kernel_init=INIT)
@@ -137,7 +137,7 @@ class GoogLeNet(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         if transform_input and in_channels != 3:
             raise UserError(f"transform_input needs in_channels=3; got {in_channels}.")
         self.blocks = tuple(blocks)
@@ -199,11 +199,6 @@ def _pool_in_place(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
 
 def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
-
-
-def _check_width(width: object) -> None:
-    if isinstance(width, bool) or not isinstance(width, int | float) or not width > 0:
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 def _renormalised(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

@@ -31,7 +31,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers.dense import Pair
 from flaxzoo.layers.init import TruncatedNormal
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 INIT = TruncatedNormal(0.1)
 AUX_INIT = TruncatedNormal(0.001)
@@ -250,7 +250,7 @@ class Inception3(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         if transform_input and in_channels != 3:
             raise UserError(f"transform_input needs in_channels=3; got {in_channels}.")
         self.blocks = tuple(blocks)
@@ -313,11 +313,6 @@ class Inception3(Classifier):
 
 def _concatenated(*branches: Float[Array, "n h w _"]) -> Float[Array, "n h w c_out"]:
     return jnp.concatenate(branches, axis=-1)
-
-
-def _check_width(width: object) -> None:
-    if isinstance(width, bool) or not isinstance(width, int | float) or not width > 0:
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 def _renormalised(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

@@ -11,7 +11,6 @@ torchvision has two versions of the nets whose width is not 1: in files of versi
 not scaled. torch stores the version in a file's metadata, and `options_of` reads it.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import ZEROS, KaimingNormal, KaimingUniform
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))
 Norm = partial(BatchNorm, momentum=1 - 0.9997)
@@ -92,7 +91,7 @@ class MNASNet(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         self.version = _checked_version(version)
         first, features = (
             (32, 16) if version == 1 else map(make_divisible, (32 * width, 16 * width))
@@ -168,11 +167,6 @@ def _checked_version(version: Any) -> int:
     if version not in (1, 2):
         raise UserError(f"the version of a MNASNet is 1 or 2; got {version!r}.")
     return version
-
-
-def _check_width(width: object) -> None:
-    if not (isinstance(width, int | float) and 0 < width < math.inf):
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 _TABLE = (

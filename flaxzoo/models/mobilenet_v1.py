@@ -20,7 +20,6 @@ from functools import partial
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
     Conv,
@@ -31,7 +30,7 @@ from flaxzoo.layers import (
     relu6,
 )
 from flaxzoo.layers.init import ZEROS, Normal, Uniform
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 
 class SeparableConv(nnx.Module):
@@ -71,7 +70,7 @@ class MobileNetV1(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         features = make_divisible(32 * width)
         self.conv_stem = _conv(in_channels, features, 3, stride=2 if stem == "imagenet" else 1)
         self.bn1 = BatchNorm(features)
@@ -113,11 +112,6 @@ def _conv(
         in_features, out_features, kernel_size, stride, groups=groups, use_bias=False,
         kernel_init=Normal(math.sqrt(2 / fan_out)),
     )  # fmt: skip
-
-
-def _check_width(width: object) -> None:
-    if not (isinstance(width, int | float) and 0 < width < math.inf):
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 _DEPTHS = (1, 2, 2, 6, 2)

@@ -9,7 +9,6 @@ multiples of 8 and the head has dropout. Of the paper's table 2 the last 1x1 con
 makes the logits, is a linear layer here.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
     Conv,
@@ -29,7 +27,7 @@ from flaxzoo.layers import (
     relu6,
 )
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 _INIT = KaimingNormal("fan_out")
 # timm's and our names of the layers of a block, for either number of modules in it.
@@ -98,7 +96,7 @@ class MobileNetV2(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         features = make_divisible(32 * width)
         last = make_divisible(1280 * max(1.0, width))
         layers: list[nnx.Module] = [
@@ -160,11 +158,6 @@ def _conv_norm(
         kernel_init=_INIT,
     )  # fmt: skip
     return Sequential(conv, BatchNorm(out_features), relu6)
-
-
-def _check_width(width: object) -> None:
-    if not (isinstance(width, int | float) and 0 < width < math.inf):
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 _TABLE = (

@@ -12,7 +12,6 @@ same nets. As in torchvision:
 * `width` scales the layer before the head, too. timm keeps its channels where `width` is below 1.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ from typing import Any, NamedTuple
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
     Conv,
@@ -35,7 +33,7 @@ from flaxzoo.layers import (
     relu,
 )
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 _INIT = KaimingNormal("fan_out")
 
@@ -125,7 +123,7 @@ class MobileNetV3(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        _check_width(width)
+        check_width(width)
         features, hidden = make_divisible(16 * width), make_divisible(hidden * width)
         stride = 2 if stem == "imagenet" else 1
         layers: list[nnx.Module] = [
@@ -194,11 +192,6 @@ def _conv_norm(
     )  # fmt: skip
     norm = BatchNorm(out_features, eps=1e-3, momentum=0.01)
     return Sequential(conv, norm, *([activation] if activation else []))
-
-
-def _check_width(width: object) -> None:
-    if not (isinstance(width, int | float) and 0 < width < math.inf):
-        raise UserError(f"width must be a positive number; got {width!r}.")
 
 
 _LARGE = (

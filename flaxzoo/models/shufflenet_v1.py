@@ -45,7 +45,7 @@ from flaxzoo.layers import (
     relu,
 )
 from flaxzoo.layers import Conv as _Conv
-from flaxzoo.models.base import Classifier, check_stem
+from flaxzoo.models.base import Classifier, check_stem, check_width
 
 Conv = partial(_Conv, use_bias=False)
 
@@ -111,8 +111,7 @@ class ShuffleNetV1(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
-        if not (isinstance(width, int | float) and 0 < width < math.inf):
-            raise UserError(f"width must be a positive number; got {width!r}.")
+        check_width(width)
         self.stem = stem
         features = make_divisible(24 * 2.0 ** math.floor(math.log2(width)), groups)
         stride = 2 if stem == "imagenet" else 1
