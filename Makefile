@@ -24,7 +24,7 @@ train: $(VENV)/.train-$(HARDWARE)
 	$(BIN)/python train.py --config=$(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev-$(HARDWARE)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 lint: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/ruff check .

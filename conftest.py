@@ -32,6 +32,14 @@ def x64():
 
 
 @pytest.fixture
+def compile_in_a_hurry():
+    """For programs that run a few times on small images: compiling them is most of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """The folder of real images that lies beside the repository on some machines."""
     default = Path(__file__).parents[1] / "shared" / "data"

@@ -3,7 +3,6 @@
 Without torch each file is skipped, and the run says so.
 """
 
-import jax
 import pytest
 
 try:
@@ -34,8 +33,4 @@ def _double_precision(x64): ...
 
 
 @pytest.fixture(autouse=True)
-def _compile_in_a_hurry():
-    """What is compared runs a few times on small images: compiling it is most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _in_a_hurry(compile_in_a_hurry): ...

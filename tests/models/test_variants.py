@@ -37,7 +37,7 @@ def evaluated(model, shape: tuple[int, ...]):
     )
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", each(EVERY))
 def test_features_shrink_towards_the_head(name):
     model, out = shapes(name)
     maps = out["maps"]
@@ -49,7 +49,7 @@ def test_features_shrink_towards_the_head(name):
     assert out["pre_logits"].ndim == 2
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", each(EVERY))
 def test_bfloat16_computes_in_bfloat16_and_keeps_variables_in_float32(name):
     model, out = shapes(name)
     assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("bfloat16")}
