@@ -44,7 +44,8 @@ one framework and not in the other.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
 
-Compared so far: {measured} of {variants} variants, {comparisons} comparisons. Different: {different}.
+Compared so far: {measured} of {variants} variants, {comparisons} comparisons, of which {different}
+differ.
 
 | variant | compared with | pixels | float64: features, logits, gradients, training | float32 |
 |---|---|---|---|---|"""
@@ -53,7 +54,9 @@ Result = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Compares variants with PyTorch and writes docs/parity.md."
+    )
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnet*'")
     parser.add_argument("--against", choices=("libraries", "twins", "both"), default="both")
     parser.add_argument("--memory", type=float, default=20.0, metavar="GIB", help="for a process")

@@ -75,8 +75,8 @@ def fit(
         eps = getattr(model, "timm_eps", None)
         if eps is not None:
             model.set_attributes(BatchNorm, eps=eps, raise_if_not_found=False)
-    if hasattr(model, "adapt_weights"):
-        weights = model.adapt_weights(weights)
+    if adapt_weights := getattr(model, "adapt_weights", None):
+        weights = adapt_weights(weights)
     unneeded = tuple(f"{head}." for head in getattr(model, "optional", ()))
     ignored = sorted(k for k in weights if k not in shapes and unneeded and k.startswith(unneeded))
     weights = {key: value for key, value in weights.items() if key not in ignored}
@@ -92,7 +92,7 @@ def _renamed(
 ) -> tuple[Weights, str]:
     """Returns the weights with today's names, and whose names they had."""
     own = {_substituted(key, getattr(model, "old_names", ())): v for key, v in weights.items()}
-    modules = model.timm_keys() if hasattr(model, "timm_keys") else {}
+    modules = getattr(model, "timm_keys", dict)()
     patterns = getattr(model, "timm_names", ())
     if naming == "own" or not (modules or patterns):
         return own, "own"

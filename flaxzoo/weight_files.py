@@ -217,9 +217,8 @@ def _read(file: Any, count: int) -> bytes:
 
 
 def _fill(storage: np.ndarray, file: Any) -> None:
-    view = memoryview(storage.view(np.uint8))
-    if file.readinto(view) != len(view):  # pyright: ignore[reportAttributeAccessIssue]
-        raise EOFError(f"{len(view)} bytes expected, fewer left")
+    if file.readinto(storage.view(np.uint8)) != storage.nbytes:
+        raise EOFError(f"{storage.nbytes} bytes expected, fewer left")
 
 
 class _Inert:

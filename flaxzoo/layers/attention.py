@@ -22,8 +22,8 @@ def attention(
     The softmax is computed in float32 or better. Attention Is All You Need, Vaswani et al. 2017,
     https://arxiv.org/abs/1706.03762.
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = jnp.einsum("...qd,...kd->...qk", query * scale, key)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = jnp.einsum("...qd,...kd->...qk", query * factor, key)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)

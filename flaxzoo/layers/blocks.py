@@ -1,6 +1,7 @@
 """What several families build their blocks of."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,9 @@ class SqueezeExcitation(nnx.Module):
         kernel_init: Init | None = None,
         bias_init: Init | None = None,
     ):
-        inits = {"kernel_init": kernel_init, "bias_init": bias_init}
-        self.fc1 = Conv(features, squeezed, 1, **inits)
-        self.fc2 = Conv(squeezed, features, 1, **inits)
+        conv = partial(Conv, kernel_size=1, kernel_init=kernel_init, bias_init=bias_init)
+        self.fc1 = conv(features, squeezed)
+        self.fc2 = conv(squeezed, features)
         self.activation = activation
         self.gate = gate
 

@@ -142,7 +142,10 @@ def create_model(
         raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
     weights = None if pretrained is None else read_state_dict(pretrained)
     if weights is not None:
-        options = build.func.options_of(weights, weights.metadata) | options
+        decided = build.func.options_of(weights, weights.metadata)
+        if in_channels != 3:  # what it changes are the means of three channels
+            decided.pop("transform_input", None)
+        options = decided | options
     adapt = num_classes is not None or in_channels != 3
     if num_classes is not None:
         options["num_classes"] = integer("num_classes", num_classes, 1)

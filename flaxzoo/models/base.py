@@ -58,7 +58,7 @@ def check_stem(stem: object) -> None:
     3x3 of stride 1, and no pooling follows it.
     """
     if stem not in ("imagenet", "cifar"):
-        raise unknown("stem", stem, ("imagenet", "cifar"))
+        raise unknown("stem", str(stem), ("imagenet", "cifar"))
 
 
 class Classifier(nnx.Module):

@@ -127,7 +127,7 @@ def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
 
     @jax.jit
     def forward(params, batch_stats, images):
-        model: Any = model_def.bind(params, batch_stats)
+        model = model_def.bind(params, batch_stats)
         model.eval()
         stages = model.feature_maps(images)
         names[:] = [*stages, "logits"]
@@ -202,7 +202,7 @@ def train(
     @jax.jit
     def step(params, batch_stats, opt_state, images, labels):
         def loss(params):
-            model: Any = model_def.bind(params, batch_stats)
+            model = model_def.bind(params, batch_stats)
             model.train()
             logits, aux = model.forward_train(images)
             loss = cross_entropy(logits, labels)

@@ -34,7 +34,7 @@ class ModelDef:
 
     graphdef: nnx.GraphDef
 
-    def bind(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> nnx.Module:
+    def bind(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> Any:
         """Returns a new model that holds these arrays."""
         flat = [(_path(k), nnx.Param(v)) for k, v in params.items()]
         flat += [(_path(k), nnx.BatchStat(v)) for k, v in batch_stats.items()]
