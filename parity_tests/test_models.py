@@ -15,6 +15,7 @@ import torch_ref
 from flaxzoo import UserError, create_model, list_models, parity, to_torch
 from flaxzoo.layers import BatchNorm, Conv, named_variables
 from flaxzoo.models import VARIANTS, takes
+from flaxzoo.parity import twins
 from flaxzoo.parity.twins import _import_library
 
 SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
@@ -51,18 +52,24 @@ def test_is_the_same_function_as_its_twin(name):
 
 def least_uneven(name: str) -> tuple[int, int]:
     """Height and width of small images that are not square, one side of them odd."""
+    if name == "test_alexnet":  # at its least size one pixel is left, and the logits hardly differ
+        return 95, 101
     least = max(32, create_model(name, abstract=True).min_train_size)
     return least, least + 5
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if takes(name, "stem")])
+def has_imagenet_stem(name: str) -> bool:
+    return takes(name, "stem") and VARIANTS[name].keywords.get("stem") != "cifar"
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if has_imagenet_stem(name)])
 def test_is_the_same_function_with_the_stem_for_small_images(name):
-    assert_equal(
-        parity.compare(name, image_size=(16, 17), stem="cifar", in_channels=1, batch_size=4)
-    )
+    size = {"image_size": (16, 17), "batch_size": 4}
+    report = parity.compare(name, stem="cifar", in_channels=1, train_steps=0, **size)
+    assert report.equal, report.failures
 
 
-@pytest.mark.parametrize("name", ["resnext_tiny", "test_mobilenet_v3", "test_swin_v2", "test_vit"])
+@pytest.mark.parametrize("name", ["resnext_tiny", "test_mobilenet_v3", "test_vit"])
 def test_is_the_same_function_in_float32(name):
     assert_equal(parity.compare(name, dtype="float32"))
 
@@ -107,7 +114,9 @@ def test_evaluates_as_the_published_model(library, name):
     size = None
     if not takes(name, "image_size"):
         size = max(32, create_model(name, abstract=True).min_size)
-    report = parity.compare(name, against=library, image_size=size, train_steps=0)
+    # Calibration runs the torch model in training, where Inception's auxiliary head needs 299 pixels.
+    options = {"aux_logits": False} if name == "inception_v3" else {}
+    report = parity.compare(name, against=library, image_size=size, train_steps=0, **options)
     assert {d.kind for d in report.differences} == {"forward"}
     assert len(report.differences) >= 3
     assert report.equal, report.failures
@@ -128,7 +137,7 @@ def of_every(kind: type, **attributes):
             model.set_attributes(kind, **attributes)
             return model
 
-        monkeypatch.setattr(parity, "create_model", create)
+        monkeypatch.setattr(twins, "create_model", create)
 
     return sabotage
 
@@ -141,15 +150,15 @@ def padded_as_same(monkeypatch):
                 layer.padding = ((0, 1), (0, 1))
         return model
 
-    monkeypatch.setattr(parity, "create_model", create)
+    monkeypatch.setattr(twins, "create_model", create)
 
 
 def of_weights(change):
     """A mistake in the weights that arrive in the flaxzoo model."""
 
     def sabotage(monkeypatch):
-        load = parity.load_torch
-        monkeypatch.setattr(parity, "load_torch", lambda model, sd: load(model, change(dict(sd))))
+        load = twins.load_torch
+        monkeypatch.setattr(twins, "load_torch", lambda model, sd: load(model, change(dict(sd))))
 
     return sabotage
 

@@ -132,6 +132,8 @@ def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn
             options["image_size"], _ = options["image_size"]
         elif "image_size" in options:
             options["input_size"] = options.pop("image_size")
+        if name in ("googlenet", "inception_v3"):  # its slow initial values are replaced anyway
+            options["init_weights"] = False
         exists, create = name in library.models.list_models(), library.models.get_model
     if not exists:
         raise UserError(f"{against} {library.__version__} has no model named {name}.")
