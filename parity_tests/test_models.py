@@ -114,7 +114,7 @@ def test_evaluates_as_the_published_model(library, name):
     size = None
     if not takes(name, "image_size"):
         size = max(32, create_model(name, abstract=True).min_size)
-    # Calibration runs the torch model in training, where Inception's auxiliary head needs 299 pixels.
+    # Calibration trains the torch model, and Inception's auxiliary head then needs 299 pixels.
     options = {"aux_logits": False} if name == "inception_v3" else {}
     report = parity.compare(name, against=library, image_size=size, train_steps=0, **options)
     assert {d.kind for d in report.differences} == {"forward"}

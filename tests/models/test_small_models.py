@@ -11,7 +11,7 @@ from flax import nnx
 from flaxzoo import create_model
 from flaxzoo.layers import Dropout, StochasticDepth
 from flaxzoo.training.state import split_model
-from tests.models.zoo import SMALL, call_parts, each, each, noise, smallest, without_noise
+from tests.models.zoo import SMALL, call_parts, each, noise, smallest, without_noise
 
 pytestmark = pytest.mark.usefixtures("compile_in_a_hurry")
 

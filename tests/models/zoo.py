@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-import pytest
 from flax import nnx
 
 from flaxzoo import create_model, list_models
@@ -15,11 +14,6 @@ from flaxzoo.models.base import Classifier
 # One of each family, small enough to run.
 SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
 EVERY = sorted({*list_models(), *SMALL})
-
-
-def each(names: list[str]) -> list:
-    """Parameters for a test; all tests of a name run in one worker, which compiles once for all."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
 
 
 def each(names: list[str]) -> list:
