@@ -14,7 +14,7 @@ from flaxzoo.layers import BatchNorm, LayerNorm, named_variables
 from flaxzoo.models import FAMILIES, VARIANTS, takes
 from flaxzoo.models.info import count_multiply_adds, count_parameters, model_info, published
 from flaxzoo.training.state import split_model
-from tests.models.zoo import EVERY, SMALL, abstract, call_parts, smallest
+from tests.models.zoo import EVERY, SMALL, abstract, call_parts, each, smallest
 
 _NAMES = json.loads((Path(__file__).parent / "published_names.json").read_text())
 PUBLISHED = _NAMES["torchvision"] | _NAMES["timm"]
