@@ -54,19 +54,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    from flaxzoo.convert import to_torch
     from flaxzoo.models import create_model
+    from flaxzoo.models.info import model_info
 
-    table = Table("model", "parameters (M)", "classes", "smallest image", box=None)
+    columns = ("model", "parameters (M)", "GMACs", "top-1 (%)", "classes", "smallest image")
+    table = Table(*columns, box=None)
     for name in _matching(arguments.pattern):
-        model = create_model(name, abstract=True)
-        parameters = sum(
-            value.size
-            for key, value in to_torch(model).items()
-            if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        info, model = model_info(name), create_model(name, abstract=True)
+        best = max((weights.top1 or 0 for weights in info.weights), default=0)
+        size = model.image_size[0] if model.image_size else model.min_size
+        table.add_row(
+            name,
+            f"{info.parameters / 1e6:.2f}",
+            f"{info.gmacs:.2f}" if info.gmacs else "",
+            f"{best:.2f}" if best else "",
+            str(model.num_classes),
+            str(size),
         )
-        row = (f"{parameters / 1e6:.2f}", str(model.num_classes), str(model.min_size))
-        table.add_row(name, *row)
     Console().print(table)
 
 

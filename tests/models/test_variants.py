@@ -14,7 +14,7 @@ from flaxzoo.layers import BatchNorm, LayerNorm, named_variables
 from flaxzoo.models import FAMILIES, VARIANTS, takes
 from flaxzoo.models.info import count_multiply_adds, count_parameters, model_info, published
 from flaxzoo.training.state import split_model
-from tests.models.zoo import EVERY, SMALL, abstract, call_parts, each, smallest
+from tests.models.zoo import EVERY, SMALL, abstract, call_parts, each, smallest, without_noise
 
 _NAMES = json.loads((Path(__file__).parent / "published_names.json").read_text())
 PUBLISHED = _NAMES["torchvision"] | _NAMES["timm"]
@@ -77,12 +77,12 @@ def test_features_of_32_pixels(name, stages):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_float32_stays_float32_where_float64_is_on(name, x64):
-    model = abstract(name)
+    model = without_noise(create_model(name, abstract=True))  # jax draws with float64 scalars
     model_def, params, stats = split_model(model)
 
     def loss(params, stats, images):
         model = model_def.bind(params, stats)
-        logits, aux = model.forward_train(images, key=jax.random.key(0))
+        logits, aux = model.forward_train(images)
         return sum(map(jnp.sum, aux.values()), jnp.sum(logits)), model_def.batch_stats_of(model)
 
     images = jax.ShapeDtypeStruct((2, *smallest(model), 3), jnp.float32)
@@ -139,7 +139,7 @@ def test_another_size_than_a_model_was_made_for_is_refused(name):
         abstract(name).check_shape((2, height + 1, width, 3))
 
 
-WITH_STEM = one_of_each_class([name for name in list_models() if takes(name, "stem")])
+WITH_STEM = [n for n in SMALL if takes(n, "stem") and VARIANTS[n].keywords.get("stem") != "cifar"]
 
 
 @pytest.mark.parametrize("name", WITH_STEM)
@@ -264,11 +264,14 @@ def test_weights_say_which_images_they_expect():
 
 def test_every_published_row_is_of_a_variant():
     assert published().keys() <= VARIANTS.keys()
-    assert all(model_info(name).weights is not None for name in published())
+    weights = [
+        weights for name in ("vgg16", "resmlp_12_224") for weights in model_info(name).weights
+    ]
+    assert {w.top1 is None for w in weights if w.classes == 0} == {True}
 
 
 def test_an_unknown_model_has_no_info():
-    with pytest.raises(UserError, match="unknown model 'resnet5'; did you mean 'resnet50'"):
+    with pytest.raises(UserError, match="unknown model 'resnet5'; did you mean .*'resnet50'"):
         model_info("resnet5")
 
 
