@@ -14,7 +14,11 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ] + sorted(ROOT.glob("*.py"))
 
-FAMILIES = {path.stem for path in (ROOT / "flaxzoo/models").glob("*.py")} - {"__init__", "base"}
+FAMILIES = {path.stem for path in (ROOT / "flaxzoo/models").glob("*.py")} - {
+    "__init__",
+    "base",
+    "info",
+}
 OUTSIDE = ["*"]  # any module that is not of this project
 PROJECT = ("flaxzoo", "torch_ref", "tests", "parity_tests", "benchmarks", "configs", "train")
 
@@ -50,8 +54,8 @@ RESERVED = {
         f"flaxzoo.models.{family}": ["flaxzoo/models/__init__.py", "tests/*", "parity_tests/*"]
         for family in sorted(FAMILIES)
     },
-    "torchvision": ["flaxzoo/parity/*"],
-    "timm": ["flaxzoo/parity/*"],
+    "torchvision": ["flaxzoo/parity/*", "parity_tests/*"],
+    "timm": ["flaxzoo/parity/*", "parity_tests/*"],
 }  # fmt: skip
 
 NEVER = {  # and what some files must not import at all
