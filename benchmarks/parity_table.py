@@ -12,7 +12,6 @@ the memory allowed, the forward pass alone is compared, and the table says so.
 """
 
 import argparse
-import fnmatch
 import importlib.metadata
 import json
 import os
@@ -22,6 +21,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from flaxzoo import list_models
+from flaxzoo.models.info import ModelInfo, model_info
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "parity.json"
@@ -75,20 +77,16 @@ def main() -> None:
     print(f"wrote {TABLE.relative_to(ROOT)}")
 
 
-def variants() -> dict[str, tuple[str, int]]:
-    """Returns (library that has it or "", parameters) of each variant, smallest first."""
-    from flaxzoo import list_models
-    from flaxzoo.models.info import model_info
-
-    infos = sorted(map(model_info, list_models()), key=lambda info: info.parameters)
-    return {info.name: (info.library, info.parameters) for info in infos}
+def variants(pattern: str = "*") -> dict[str, ModelInfo]:
+    """Returns what is known about each variant, by name."""
+    return {name: model_info(name) for name in list_models(pattern)}
 
 
 def measure(arguments: argparse.Namespace) -> None:
     results = load()
-    for name, (library, parameters) in variants().items():
-        if not fnmatch.fnmatch(name, arguments.pattern):
-            continue
+    counted = sorted((info.parameters, name) for name, info in variants(arguments.pattern).items())
+    for parameters, name in counted:
+        library = model_info(name).library
         wanted = {"libraries": [library], "twins": ["torch_ref"], "both": [library, "torch_ref"]}
         for against in filter(None, wanted[arguments.against]):
             for dtype in DTYPES:
@@ -181,8 +179,7 @@ def render(results: dict[str, Result]) -> str:
         )
     ]
     for name in sorted(known):
-        library, _ = known[name]
-        for against in filter(None, (library, "torch_ref")):
+        for against in filter(None, (known[name].library, "torch_ref")):
             pair = [results.get(f"{name} {against} {dtype}") for dtype in DTYPES]
             sizes = {str(r["image_size"]) for r in pair if r and "image_size" in r}
             cells = " | ".join(map(cell, pair))

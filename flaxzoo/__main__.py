@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _models(arguments: argparse.Namespace) -> None:
     from flaxzoo.models import create_model
-    from flaxzoo.models.info import model_info
+    from flaxzoo.models.info import count_parameters, model_info
 
     columns = ("model", "parameters (M)", "GMACs", "top-1 (%)", "classes", "smallest image")
     table = Table(*columns, box=None)
@@ -65,7 +65,7 @@ def _models(arguments: argparse.Namespace) -> None:
         size = model.image_size[0] if model.image_size else model.min_size
         table.add_row(
             name,
-            f"{info.parameters / 1e6:.2f}",
+            f"{count_parameters(model) / 1e6:.2f}",
             f"{info.gmacs:.2f}" if info.gmacs else "",
             f"{best:.2f}" if best else "",
             str(model.num_classes),

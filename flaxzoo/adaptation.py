@@ -72,9 +72,6 @@ def fit(
             else value
             for key, value in weights.items()
         }
-        eps = getattr(model, "timm_eps", None)
-        if eps is not None:
-            model.set_attributes(BatchNorm, eps=eps, raise_if_not_found=False)
     if adapt_weights := getattr(model, "adapt_weights", None):
         weights = adapt_weights(weights)
     unneeded = tuple(f"{head}." for head in getattr(model, "optional", ()))
@@ -85,6 +82,13 @@ def fit(
         adapted = _adapt_channels(model, weights, shapes)
         kept = _pop_other_classes(model, weights, shapes)
     return weights, Loaded(tuple(kept), tuple(adapted), tuple(ignored), naming)
+
+
+def set_eps(model: nnx.Module, naming: str) -> None:
+    """Gives the batch normalisation of `model` timm's eps, where the weights are timm's."""
+    eps = getattr(model, "timm_eps", None)
+    if naming == "timm" and eps is not None:
+        model.set_attributes(BatchNorm, eps=eps, raise_if_not_found=False)
 
 
 def _renamed(

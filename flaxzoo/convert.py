@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxzoo.adaptation import NAMINGS, Loaded, fit, listed
+from flaxzoo.adaptation import NAMINGS, Loaded, fit, listed, set_eps
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
 from flaxzoo.weight_files import read_state_dict, without_prefixes
@@ -156,6 +156,7 @@ def load_torch(
         values[key] = from_torch_layout(name, given[key]).astype(variable.dtype, copy=False)
     for key, array in jax.device_put(values).items():
         assign(variables[key][1], array)
+    set_eps(model, loaded.naming)
     return loaded
 
 

@@ -5,12 +5,23 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from flax import nnx
 
-from flaxzoo import load_torch, to_torch
+from flaxzoo import UserError, load_torch, to_torch
 from flaxzoo.layers import initialise
+from flaxzoo.parity.twins import import_library
 from flaxzoo.training.state import split_model
+
+
+def installed(library: str):
+    """Returns torchvision or timm; skips the test, and says so, where it is not there."""
+    try:
+        return import_library(library)
+    except UserError as error:
+        pytest.skip(str(error))
+
 
 TOLERANCE = 1e-12  # relative to the largest value; 1e-15 is usual, sums of 1e3 terms cost a digit
 

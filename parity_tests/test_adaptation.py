@@ -12,8 +12,8 @@ import torch_ref
 from flaxzoo import UserError, create_model, load_torch, to_torch
 from flaxzoo.adaptation import Loaded
 from flaxzoo.models import VARIANTS
-from flaxzoo.parity.twins import _import_library
-from parity_tests.test_models import SMALL
+from parity_tests.comparing import installed
+from tests.models.zoo import SMALL
 
 
 def weights_of(name: str, **options) -> dict:
@@ -54,8 +54,7 @@ def test_other_channels_adapt_the_first_convolution_as_timm_does(name, channels)
 
 
 def test_timm_adapts_channels_in_the_same_way():
-    library("timm")
-    from timm.models._manipulate import adapt_input_conv
+    adapt_input_conv = installed("timm").models._manipulate.adapt_input_conv
 
     weights = weights_of("resnet_tiny")
     for channels in (1, 2, 4, 6, 7):
@@ -168,25 +167,17 @@ def test_the_version_of_mnasnet_is_read_from_the_file(tmp_path, version):
 
 
 def test_a_vit_takes_a_table_of_positions_of_another_size():
-    library("torchvision")
-    from torchvision.models.vision_transformer import interpolate_embeddings
+    vision_transformer = installed("torchvision").models.vision_transformer
 
     weights = weights_of("test_vit")
     model = create_model("test_vit", image_size=48, abstract=True)
     load_torch(model, weights)
     key = "encoder.pos_embedding"
-    theirs = interpolate_embeddings(48, 8, weights)[key].numpy()
+    theirs = vision_transformer.interpolate_embeddings(48, 8, weights)[key].numpy()
     np.testing.assert_allclose(to_torch(model)[key], theirs, rtol=0, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------- timm's names
-
-
-def library(name: str):
-    try:
-        return _import_library(name)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 TIMM = {
@@ -206,7 +197,7 @@ TIMM = {
 @pytest.mark.parametrize("name", TIMM)
 def test_every_key_and_shape_of_timms_is_understood(name):
     with torch.device("meta"):
-        theirs = library("timm").create_model(TIMM[name], num_classes=1000).state_dict()
+        theirs = installed("timm").create_model(TIMM[name], num_classes=1000).state_dict()
     # Without memory: one number, seen as an array of each shape.
     weights = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in theirs.items()}
     model = create_model(name, abstract=True)
@@ -219,7 +210,7 @@ def test_every_key_and_shape_of_timms_is_understood(name):
 
 
 def tiny_vit(num_classes: int) -> torch.nn.Module:
-    return library("timm").models.vision_transformer.VisionTransformer(
+    return installed("timm").models.vision_transformer.VisionTransformer(
         img_size=64, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2,
         num_classes=num_classes,
     )  # fmt: skip
@@ -234,7 +225,7 @@ def test_a_model_with_timms_weights_is_timms_function(name):
     if name == "test_vit":
         twin, options = tiny_vit(num_classes=7), {"image_size": 64}
     else:
-        twin, options = library("timm").create_model(TIMM[name], num_classes=7), {}
+        twin, options = installed("timm").create_model(TIMM[name], num_classes=7), {}
     twin = twin.double()
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3))
     torch_images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
@@ -249,6 +240,15 @@ def test_a_model_with_timms_weights_is_timms_function(name):
     model.eval()
     ours = jax.jit(lambda x: model(x))(jnp.asarray(images))
     assert np.abs(ours - theirs).max() < 1e-9 * np.abs(theirs).max()
+
+
+def test_refused_weights_of_timm_leave_the_model_as_it_was():
+    theirs = installed("timm").create_model("mobilenetv3_small_100").state_dict()
+    del theirs["classifier.bias"]
+    model = create_model("mobilenet_v3_small", abstract=True)
+    with pytest.raises(UserError, match=r"1 missing: classifier\.3\.bias$"):
+        load_torch(model, theirs)
+    assert model.features[0][1].eps == 1e-3
 
 
 def test_naming_can_be_forced():

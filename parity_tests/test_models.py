@@ -12,13 +12,12 @@ import torch
 from flax import nnx
 
 import torch_ref
-from flaxzoo import UserError, create_model, list_models, parity, to_torch
+from flaxzoo import UserError, create_model, parity, to_torch
 from flaxzoo.layers import BatchNorm, Conv, named_variables
 from flaxzoo.models import VARIANTS, takes
 from flaxzoo.parity import twins
-from flaxzoo.parity.twins import _import_library
-
-SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
+from parity_tests.comparing import installed
+from tests.models.zoo import SMALL
 
 
 def test_both_registries_have_the_same_variants():
@@ -107,10 +106,7 @@ PUBLISHED = {
     ("library", "name"), [(library, name) for library in PUBLISHED for name in PUBLISHED[library]]
 )
 def test_evaluates_as_the_published_model(library, name):
-    try:
-        _import_library(library)
-    except UserError as error:
-        pytest.skip(str(error))
+    installed(library)
     size = None
     if not takes(name, "image_size"):
         size = max(32, create_model(name, abstract=True).min_size)

@@ -5,6 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from torch_ref.blocks import StochasticDepth
+
 
 class LayerNorm2d(nn.LayerNorm):
     def forward(self, x):
@@ -18,20 +20,6 @@ class Permute(nn.Module):
 
     def forward(self, x):
         return x.permute(self.axes)
-
-
-class StochasticDepth(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        if self.p == 1:
-            return torch.zeros_like(x)
-        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
 
 
 class Block(nn.Module):

@@ -3,8 +3,10 @@
 import math
 from functools import partial
 
-import torch
 from torch import nn
+from torch.nn import functional as F
+
+from torch_ref.blocks import SqueezeExcitation, StochasticDepth
 
 
 def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1, *, norm, activate=True):
@@ -12,30 +14,6 @@ def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1, *, no
         in_features, out_features, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
     )
     return nn.Sequential(conv, norm(out_features), *([nn.SiLU()] if activate else []))
-
-
-class SqueezeExcitation(nn.Module):
-    def __init__(self, features, squeezed):
-        super().__init__()
-        self.fc1 = nn.Conv2d(features, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, features, 1)
-        self.activation = nn.SiLU()
-
-    def forward(self, x):
-        means = x.mean((2, 3), keepdim=True)
-        return x * self.fc2(self.activation(self.fc1(means))).sigmoid()
-
-
-class StochasticDepth(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
 
 
 class MBConv(nn.Module):
@@ -52,7 +30,7 @@ class MBConv(nn.Module):
         if expansion > 1:
             yield _conv_norm(in_features, width, 1, norm=norm)
         yield _conv_norm(width, width, kernel_size, stride, groups=width, norm=norm)
-        yield SqueezeExcitation(width, max(1, in_features // 4))
+        yield SqueezeExcitation(width, max(1, in_features // 4), F.silu)
         yield _conv_norm(width, out_features, 1, norm=norm, activate=False)
 
     def forward(self, x):

@@ -1,36 +1,11 @@
 """PyTorch twins of flaxzoo/models/gmlp.py, which gives the references."""
 
-import math
 from functools import partial
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-class StochasticDepth(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device) >= self.p
-        return x * keep / (1 - self.p) if self.p < 1 else torch.zeros_like(x)
-
-
-class PatchEmbedding(nn.Module):
-    def __init__(self, in_channels, width, patch_size):
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, width, patch_size, patch_size)
-        std = 1 / math.sqrt(in_channels * patch_size**2) / 0.87962566103423978
-        weight, bias = self.proj.parameters()
-        nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
-        nn.init.zeros_(bias)
-
-    def forward(self, x):
-        return self.proj(x).flatten(2).transpose(1, 2)
+from torch_ref.blocks import PatchClassifier, StochasticDepth
 
 
 class SpatialGatingUnit(nn.Module):
@@ -61,7 +36,7 @@ class GatedMlp(nn.Module):
 
 
 class GmlpBlock(nn.Module):
-    def __init__(self, width, tokens, stochastic_depth=0.0):
+    def __init__(self, width, tokens, stochastic_depth):
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.mlp_channels = GatedMlp(width, 6 * width, tokens)
@@ -71,27 +46,9 @@ class GmlpBlock(nn.Module):
         return x + self.drop_path(self.mlp_channels(self.norm(x)))
 
 
-class Gmlp(nn.Module):
-    def __init__(
-        self, patch_size, depth, width, num_classes=1000, in_channels=3, image_size=224,
-        dropout=0.0, stochastic_depth=0.0,
-    ):  # fmt: skip
-        super().__init__()
-        height, breadth = (image_size,) * 2 if isinstance(image_size, int) else image_size
-        tokens = (height // patch_size) * (breadth // patch_size)
-        self.stem = PatchEmbedding(in_channels, width, patch_size)
-        self.blocks = nn.Sequential(
-            *(GmlpBlock(width, tokens, stochastic_depth) for _ in range(depth))
-        )
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head_drop = nn.Dropout(dropout)
-        self.head = nn.Linear(width, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x):
-        x = self.norm(self.blocks(self.stem(x)))
-        return self.head(self.head_drop(x.mean(1)))
+class Gmlp(PatchClassifier):
+    block = GmlpBlock
+    make_norm = staticmethod(partial(nn.LayerNorm, eps=1e-6))
 
 
 VARIANTS = {

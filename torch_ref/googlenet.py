@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_ref.blocks import centred
+
 INCEPTIONS = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
@@ -103,9 +105,7 @@ class GoogLeNet(nn.Module):
 
     def forward(self, x):
         if self.transform_input:
-            mean = torch.tensor((0.485, 0.456, 0.406), dtype=x.dtype, device=x.device)
-            std = torch.tensor((0.229, 0.224, 0.225), dtype=x.dtype, device=x.device)
-            x = x * (std / 0.5)[:, None, None] + ((mean - 0.5) / 0.5)[:, None, None]
+            x = centred(x)
         x = self.conv3(self.conv2(self.maxpool1(self.conv1(x))))
         maps = {}
         for name in self.blocks:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_ref.blocks import centred
+
 
 class BasicConv2d(nn.Module):
     def __init__(
@@ -184,9 +186,7 @@ class Inception3(nn.Module):
 
     def forward(self, x):
         if self.transform_input:
-            mean = torch.tensor((0.485, 0.456, 0.406), dtype=x.dtype, device=x.device)
-            std = torch.tensor((0.229, 0.224, 0.225), dtype=x.dtype, device=x.device)
-            x = x * (std / 0.5)[:, None, None] + ((mean - 0.5) / 0.5)[:, None, None]
+            x = centred(x)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.maxpool1(x)))
         x = self.maxpool2(x)

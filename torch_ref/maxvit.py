@@ -7,29 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_ref.blocks import SqueezeExcitation, StochasticDepth
+
 _norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
-
-
-class StochasticDepth(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device) >= self.p
-        return x * keep / (1 - self.p) if self.p < 1 else torch.zeros_like(x)
-
-
-class SqueezeExcitation(nn.Module):
-    def __init__(self, features, squeezed):
-        super().__init__()
-        self.fc1 = nn.Conv2d(features, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, features, 1)
-
-    def forward(self, x):
-        return x * torch.sigmoid(self.fc2(F.silu(self.fc1(x.mean((2, 3), keepdim=True)))))
 
 
 def _conv_norm(in_features, features, kernel_size, stride=1, groups=1):
@@ -53,7 +33,7 @@ class MBConv(nn.Module):
                 pre_norm=_norm(in_features),
                 conv_a=_conv_norm(in_features, width, 1),
                 conv_b=_conv_norm(width, width, 3, stride, groups=width),
-                squeeze_excitation=SqueezeExcitation(width, features // 4),
+                squeeze_excitation=SqueezeExcitation(width, features // 4, F.silu),
                 conv_c=nn.Conv2d(width, features, 1),
             )
         )

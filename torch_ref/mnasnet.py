@@ -4,12 +4,9 @@ from functools import partial
 
 from torch import nn
 
+from torch_ref.blocks import make_divisible
+
 _norm = partial(nn.BatchNorm2d, momentum=1 - 0.9997)
-
-
-def make_divisible(value):
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
 
 
 def _conv(in_features, out_features, kernel_size, stride=1, groups=1):

@@ -6,10 +6,7 @@ from functools import partial
 from torch import nn
 from torch.nn import functional as F
 
-
-def make_divisible(value):
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
+from torch_ref.blocks import make_divisible
 
 
 class BatchNormReLU6(nn.BatchNorm2d):

@@ -4,10 +4,7 @@ from functools import partial
 
 from torch import nn
 
-
-def make_divisible(value):
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
+from torch_ref.blocks import make_divisible
 
 
 def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1):

@@ -6,10 +6,7 @@ from torch import nn
 from torch.nn import Hardswish, ReLU
 from torch.nn import functional as F
 
-
-def make_divisible(value):
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
+from torch_ref.blocks import SqueezeExcitation, make_divisible
 
 
 def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1, activation=None):
@@ -23,16 +20,9 @@ def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1, activ
     )  # fmt: skip
 
 
-class SqueezeExcitation(nn.Module):
-    def __init__(self, features, squeezed):
-        super().__init__()
-        self.fc1 = nn.Conv2d(features, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, features, 1)
-
-    def forward(self, x):
-        means = x.mean((2, 3), keepdim=True)
-        # Not F.hardsigmoid: its gradient has 1/6 in float32, off by 3e-8, even in float64.
-        return x * F.relu6(self.fc2(F.relu(self.fc1(means))) + 3) / 6
+def _hardsigmoid(x):
+    # Not F.hardsigmoid: its gradient has 1/6 in float32, off by 3e-8, even in float64.
+    return F.relu6(x + 3) / 6
 
 
 class InvertedResidual(nn.Module):
@@ -43,7 +33,7 @@ class InvertedResidual(nn.Module):
             layers.append(_conv_norm(in_features, width, 1, activation=activation))
         layers.append(_conv_norm(width, width, kernel_size, stride, width, activation))
         if gate:
-            layers.append(SqueezeExcitation(width, make_divisible(width // 4)))
+            layers.append(SqueezeExcitation(width, make_divisible(width // 4), gate=_hardsigmoid))
         layers.append(_conv_norm(width, out_features, 1))
         self.block = nn.Sequential(*layers)
         self.residual = stride == 1 and in_features == out_features

@@ -6,23 +6,14 @@ from functools import partial
 
 from torch import nn
 
+from torch_ref.blocks import SqueezeExcitation
+
 
 def _conv_norm(in_features, out_features, kernel_size, stride=1, groups=1, *, activate=True):
     conv = nn.Conv2d(
         in_features, out_features, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
     )
     return nn.Sequential(conv, nn.BatchNorm2d(out_features), *([nn.ReLU()] if activate else []))
-
-
-class SqueezeExcitation(nn.Module):
-    def __init__(self, features, squeezed):
-        super().__init__()
-        self.fc1 = nn.Conv2d(features, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, features, 1)
-
-    def forward(self, x):
-        means = x.mean((2, 3), keepdim=True)
-        return x * self.fc2(self.fc1(means).relu()).sigmoid()
 
 
 class Block(nn.Module):

@@ -5,19 +5,13 @@ from functools import partial
 from torch import nn
 from torch.nn import functional as F
 
+from torch_ref.blocks import SqueezeExcitation, make_divisible
+
 _conv = partial(nn.Conv2d, bias=False)
 
 
-class SqueezeExcitation(nn.Module):
-    def __init__(self, features):
-        super().__init__()
-        squeezed = max(8, (features // 16 + 4) // 8 * 8)
-        self.fc1 = nn.Conv2d(features, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, features, 1)
-
-    def forward(self, x):
-        gate = F.relu(self.fc1(x.mean((2, 3), keepdim=True)))
-        return x * self.fc2(gate).sigmoid()
+def _gate(features):
+    return SqueezeExcitation(features, make_divisible(features / 16))
 
 
 class BasicBlock(nn.Module):
@@ -29,7 +23,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = _conv(planes, planes, 3, padding=1)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.se = SqueezeExcitation(planes)
+        self.se = _gate(planes)
         self.downsample = _projection(in_features, planes, stride)
 
     def forward(self, x):
@@ -51,7 +45,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = _conv(width, out_features, 1)
         self.bn3 = nn.BatchNorm2d(out_features)
-        self.se = SqueezeExcitation(out_features)
+        self.se = _gate(out_features)
         self.downsample = _projection(in_features, out_features, stride)
 
     def forward(self, x):

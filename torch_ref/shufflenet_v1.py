@@ -7,12 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torch_ref.blocks import make_divisible
+
 _FEATURES = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-
-
-def make_divisible(value, divisor):
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 class ShuffleUnit(nn.Module):

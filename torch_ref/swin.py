@@ -7,17 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-class StochasticDepth(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) >= self.p
-        return x * keep / max(1 - self.p, 1e-12)
+from torch_ref.blocks import StochasticDepth
 
 
 def _relative_position_index(window):

@@ -6,6 +6,7 @@ from jax.nn import sigmoid, silu
 from flaxzoo.layers.activation import gelu, gelu_tanh, hard_sigmoid, hard_swish, leaky_relu, relu6
 from flaxzoo.layers.attention import MultiheadAttention, attention, merge_heads, split_heads
 from flaxzoo.layers.blocks import (
+    Mlp,
     SqueezeExcitation,
     channel_shuffle,
     make_divisible,
@@ -22,7 +23,7 @@ from flaxzoo.layers.module import (
     named_variables,
     param,
 )
-from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key
+from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key, rising_rates
 from flaxzoo.layers.norm import BatchNorm, LayerNorm
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool
 
@@ -33,6 +34,7 @@ __all__ = [
     "Dropout",
     "LayerNorm",
     "Linear",
+    "Mlp",
     "MultiheadAttention",
     "Sequential",
     "SqueezeExcitation",
@@ -62,6 +64,7 @@ __all__ = [
     "random_key",
     "relu",
     "relu6",
+    "rising_rates",
     "sigmoid",
     "silu",
     "split_heads",

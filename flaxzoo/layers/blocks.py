@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.layers.dense import Conv
-from flaxzoo.layers.init import ZEROS, Init, LecunNormal
+from flaxzoo.layers.activation import gelu
+from flaxzoo.layers.dense import Conv, Linear
+from flaxzoo.layers.init import ZEROS, Init, LecunNormal, Normal, XavierUniform
 from flaxzoo.layers.module import Sequential
 
 
@@ -39,6 +40,18 @@ class SqueezeExcitation(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         means = jnp.mean(x, axis=(1, 2), keepdims=True)
         return x * self.gate(self.fc2(self.activation(self.fc1(means))))
+
+
+class Mlp(nnx.Module):
+    """timm's: two linear layers over the last axis with an exact GELU between them."""
+
+    def __init__(self, features: int, hidden: int):
+        inits = {"kernel_init": XavierUniform(), "bias_init": Normal(1e-6)}
+        self.fc1 = Linear(features, hidden, **inits)
+        self.fc2 = Linear(hidden, features, **inits)
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        return self.fc2(gelu(self.fc1(x)))
 
 
 def patch_embedding(in_channels: int, features: int, patch_size: int) -> Sequential:

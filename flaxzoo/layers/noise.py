@@ -79,6 +79,12 @@ class StochasticDepth(nnx.Module):
         return x if self.deterministic else _drop(x, self.rate, (x.shape[0],) + (1,) * (x.ndim - 1))
 
 
+def rising_rates(last: float | object, blocks: int) -> Iterator[float]:
+    """Yields the rate of each block: 0 for the first, evenly up to `last` (Huang et al. 2016)."""
+    last = _checked_rate(last)
+    return (last * i / max(1, blocks - 1) for i in range(blocks))
+
+
 def _drop(x: Array, rate: float, mask_shape: tuple[int, ...]) -> Array:
     if rate == 0.0:
         return x

@@ -1,7 +1,9 @@
 """What every classifier does: checks its input, walks its stages, ends in a head."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -12,8 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError, unknown
-from flaxzoo.layers.module import value_of
-from flaxzoo.layers.noise import random_key
+from flaxzoo.layers import Dropout, Linear, Sequential, patch_embedding, random_key
+from flaxzoo.layers.init import ZEROS
+from flaxzoo.layers.module import Layer, value_of
 
 
 def integer(name: str, value: object, least: int) -> int:
@@ -43,6 +46,21 @@ def patched_size(image_size: object, patch_size: int) -> tuple[int, int]:
             f"got {height}x{width}."
         )
     return height, width
+
+
+def centred(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Takes images normalised with ImageNet's means and deviations to means and deviations of 0.5.
+
+    torchvision's `transform_input`: what the weights of GoogLeNet and Inception were trained on.
+    """
+    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    return x * jnp.asarray(std / 0.5, x.dtype) + jnp.asarray((mean - 0.5) / 0.5, x.dtype)
+
+
+def check_transform(transform_input: bool, in_channels: int) -> None:
+    """Raises UserError where images that are not of three channels should be `centred`."""
+    if transform_input and in_channels != 3:
+        raise UserError(f"transform_input needs in_channels=3; got {in_channels}.")
 
 
 def check_width(width: object) -> None:
@@ -212,3 +230,65 @@ class Classifier(nnx.Module):
                 f"{name} takes images of {self.min_size}x{self.min_size} pixels or more; "
                 f"got {shape[1]}x{shape[2]}."
             )
+
+
+class PatchClassifier(Classifier):
+    """Embedded patches, blocks, a last normalisation, the mean over the patches, head.
+
+    What MLP-Mixer, ResMLP and gMLP share, as in timm's mlp_mixer. A subclass says which `block` and
+    which last `make_norm`. The blocks mix the patches by layers made for a number of them, and so
+    for one size of image.
+
+    Args:
+        patch_size: sides of a patch, in pixels; those of the images are multiples of it.
+        depth: number of blocks.
+        width: features of a patch.
+        image_size: height and width, or one number for both.
+        dropout: before the head.
+        stochastic_depth: of every branch of every block.
+        **block_options: what the block takes beside its width, the patches and the drop rate.
+    """
+
+    first_conv = "stem.proj"
+    head_names = ("head",)
+    block: ClassVar[Callable[..., Layer]]
+    make_norm: ClassVar[Callable[[int], Layer]]
+
+    def __init__(
+        self,
+        patch_size: int,
+        depth: int,
+        width: int,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        image_size: int | tuple[int, int] = 224,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        **block_options: float,
+    ):
+        super().__init__(in_channels, num_classes)
+        self.min_size = patch_size
+        self.image_size = patched_size(image_size, patch_size)
+        patches = math.prod(side // patch_size for side in self.image_size)
+        block = partial(type(self).block, width, patches, stochastic_depth, **block_options)
+        self.stem = patch_embedding(in_channels, width, patch_size)
+        self.blocks = Sequential(*(block() for _ in range(depth)))
+        self.norm = type(self).make_norm(width)
+        self.head_drop = Dropout(dropout)
+        self.head = Linear(width, num_classes, kernel_init=ZEROS, bias_init=ZEROS)
+
+    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
+        x = self.stem(x)
+        yield "stem", x
+        depth = len(self.blocks)
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if 4 * (i + 1) // depth > 4 * i // depth:  # after each quarter of the blocks
+                yield f"blocks.{i}", x
+        yield "norm", self.norm(x)
+
+    def forward_head(
+        self, x: Float[Array, "n l c"], pre_logits: bool = False
+    ) -> Float[Array, "n features"]:
+        x = self.head_drop(jnp.mean(x, axis=1))
+        return x if pre_logits else self.head(x)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers import LayerNorm as _LayerNorm
 from flaxzoo.layers import Linear as _Linear
-from flaxzoo.layers import Sequential, StochasticDepth, gelu, global_avg_pool, param
+from flaxzoo.layers import Sequential, StochasticDepth, gelu, global_avg_pool, param, rising_rates
 from flaxzoo.layers.init import ZEROS, Constant, TruncatedNormal
 from flaxzoo.models.base import Classifier, check_stem
 
@@ -84,16 +84,12 @@ class ConvNeXt(Classifier):
             patch, conv = 1, Conv(in_channels, widths[0], 3)
         self.min_size = patch * 2 ** (len(widths) - 1)
         layers = [Sequential(conv, LayerNorm(widths[0]))]
-        count, steps = 0, sum(depths) - 1
+        rates = rising_rates(stochastic_depth, sum(depths))
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             if i > 0:
                 shrink = Conv(widths[i - 1], width, 2, stride=2, padding=0)
                 layers.append(Sequential(LayerNorm(widths[i - 1]), shrink))
-            blocks = []
-            for _ in range(depth):
-                drop_rate = stochastic_depth * count / steps
-                blocks.append(Block(width, layer_scale, drop_rate))
-                count += 1
+            blocks = (Block(width, layer_scale, next(rates)) for _ in range(depth))
             layers.append(Sequential(*blocks))
         self.features = Sequential(*layers)
         head = Linear(widths[-1], num_classes)

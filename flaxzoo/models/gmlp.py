@@ -6,8 +6,6 @@ Attributes are named as in timm's mlp_mixer, which has the trained weights. As t
 the paper, stochastic depth is off by default, and has one rate in all blocks.
 """
 
-import math
-from collections.abc import Iterator
 from functools import partial
 
 import jax.numpy as jnp
@@ -15,16 +13,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.layers import (
-    Dropout,
     LayerNorm,
     Linear,
-    Sequential,
     StochasticDepth,
     gelu,
-    patch_embedding,
 )
-from flaxzoo.layers.init import ONES, ZEROS, Normal, XavierUniform
-from flaxzoo.models.base import Classifier, patched_size
+from flaxzoo.layers.init import ONES, Normal, XavierUniform
+from flaxzoo.models.base import PatchClassifier
 
 
 class SpatialGatingUnit(nnx.Module):
@@ -60,7 +55,7 @@ class GatedMlp(nnx.Module):
 class GmlpBlock(nnx.Module):
     """Normalisation, the gated perceptron of six times the width, and a shortcut (figure 1)."""
 
-    def __init__(self, width: int, tokens: int, stochastic_depth: float = 0.0):
+    def __init__(self, width: int, tokens: int, stochastic_depth: float):
         self.norm = LayerNorm(width, eps=1e-6)
         self.mlp_channels = GatedMlp(width, 6 * width, tokens)
         self.drop_path = StochasticDepth(stochastic_depth)
@@ -69,60 +64,11 @@ class GmlpBlock(nnx.Module):
         return x + self.drop_path(self.mlp_channels(self.norm(x)))
 
 
-class Gmlp(Classifier):
-    """Embedded patches, blocks, a last normalisation, the mean over the patches, head.
+class Gmlp(PatchClassifier):
+    """gMLP: patches through perceptrons that a layer over all of them gates."""
 
-    Args:
-        patch_size: sides of a patch, in pixels; those of the images are multiples of it.
-        depth: number of blocks.
-        width: features of a patch.
-        image_size: height and width, or one number for both: it decides the number of patches, to
-            which the gates are made.
-        dropout: before the head.
-        stochastic_depth: of every block.
-    """
-
-    first_conv = "stem.proj"
-    head_names = ("head",)
-
-    def __init__(
-        self,
-        patch_size: int,
-        depth: int,
-        width: int,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: int | tuple[int, int] = 224,
-        dropout: float = 0.0,
-        stochastic_depth: float = 0.0,
-    ):
-        super().__init__(in_channels, num_classes)
-        self.min_size = patch_size
-        self.image_size = patched_size(image_size, patch_size)
-        tokens = math.prod(side // patch_size for side in self.image_size)
-        self.stem = patch_embedding(in_channels, width, patch_size)
-        self.blocks = Sequential(
-            *(GmlpBlock(width, tokens, stochastic_depth) for _ in range(depth))
-        )
-        self.norm = LayerNorm(width, eps=1e-6)
-        self.head_drop = Dropout(dropout)
-        self.head = Linear(width, num_classes, kernel_init=ZEROS, bias_init=ZEROS)
-
-    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
-        x = self.stem(x)
-        yield "stem", x
-        depth = len(self.blocks)
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if 4 * (i + 1) // depth > 4 * i // depth:  # after each quarter of the blocks
-                yield f"blocks.{i}", x
-        yield "norm", self.norm(x)
-
-    def forward_head(
-        self, x: Float[Array, "n l c"], pre_logits: bool = False
-    ) -> Float[Array, "n features"]:
-        x = self.head_drop(jnp.mean(x, axis=1))
-        return x if pre_logits else self.head(x)
+    block = GmlpBlock
+    make_norm = staticmethod(partial(LayerNorm, eps=1e-6))
 
 
 VARIANTS = {

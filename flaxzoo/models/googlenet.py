@@ -14,11 +14,9 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
     Conv,
@@ -32,7 +30,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers import Linear as _Linear
 from flaxzoo.layers.init import TruncatedNormal
-from flaxzoo.models.base import Classifier, check_stem, check_width
+from flaxzoo.models.base import Classifier, centred, check_stem, check_transform, check_width
 
 INIT = TruncatedNormal(0.01)
 Linear = partial(_Linear, kernel_init=INIT)
@@ -138,8 +136,7 @@ class GoogLeNet(Classifier):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
         check_width(width)
-        if transform_input and in_channels != 3:
-            raise UserError(f"transform_input needs in_channels=3; got {in_channels}.")
+        check_transform(transform_input, in_channels)
         self.blocks = tuple(blocks)
         self.stem = stem
         self.aux_logits = aux_logits
@@ -172,7 +169,7 @@ class GoogLeNet(Classifier):
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
         if self.transform_input:
-            x = _renormalised(x)
+            x = centred(x)
         x = self.conv1(x)
         yield "conv1", x
         if self.stem == "imagenet":
@@ -199,12 +196,6 @@ def _pool_in_place(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
 
 def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
-
-
-def _renormalised(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """From ImageNet's means and standard deviations to means and deviations of 0.5."""
-    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-    return x * jnp.asarray(std / 0.5, x.dtype) + jnp.asarray((mean - 0.5) / 0.5, x.dtype)
 
 
 VARIANTS = {

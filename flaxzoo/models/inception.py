@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -31,7 +30,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers.dense import Pair
 from flaxzoo.layers.init import TruncatedNormal
-from flaxzoo.models.base import Classifier, check_stem, check_width
+from flaxzoo.models.base import Classifier, centred, check_stem, check_transform, check_width
 
 INIT = TruncatedNormal(0.1)
 AUX_INIT = TruncatedNormal(0.001)
@@ -251,8 +250,7 @@ class Inception3(Classifier):
         super().__init__(in_channels, num_classes)
         check_stem(stem)
         check_width(width)
-        if transform_input and in_channels != 3:
-            raise UserError(f"transform_input needs in_channels=3; got {in_channels}.")
+        check_transform(transform_input, in_channels)
         self.blocks = tuple(blocks)
         self.stem = stem
         self.transform_input = transform_input
@@ -293,7 +291,7 @@ class Inception3(Classifier):
 
     def run_stages(self, x: Map) -> Iterator[tuple[str, Array]]:
         if self.transform_input:
-            x = _renormalised(x)
+            x = centred(x)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         yield "Conv2d_2b_3x3", x
         if self.stem == "imagenet":
@@ -313,12 +311,6 @@ class Inception3(Classifier):
 
 def _concatenated(*branches: Float[Array, "n h w _"]) -> Float[Array, "n h w c_out"]:
     return jnp.concatenate(branches, axis=-1)
-
-
-def _renormalised(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """From ImageNet's means and standard deviations to means and deviations of 0.5."""
-    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-    return x * jnp.asarray(std / 0.5, x.dtype) + jnp.asarray((mean - 0.5) / 0.5, x.dtype)
 
 
 VARIANTS = {

@@ -56,7 +56,6 @@ class ModelInfo:
         family: the module of flaxzoo.models that it is in.
         library: whose function and names it has: "torchvision", "timm", or "" where neither has it.
         library_name: its name there.
-        parameters: number of trainable values, with the published number of classes.
         gmacs: published multiply-adds in 10^9 for one image of `gmacs_size` pixels, or None. See
             `count_multiply_adds` for what counts.
         weights: published files, by name.
@@ -66,10 +65,14 @@ class ModelInfo:
     family: str
     library: str
     library_name: str
-    parameters: int
     gmacs: float | None
     gmacs_size: int | None
     weights: tuple[Weights, ...]
+
+    @property
+    def parameters(self) -> int:
+        """The number of trainable values, with the published number of classes."""
+        return count_parameters(create_model(self.name, abstract=True))
 
 
 def model_info(name: str) -> ModelInfo:
@@ -93,7 +96,6 @@ def model_info(name: str) -> ModelInfo:
         family=VARIANTS[name].func.__module__.rpartition(".")[2],
         library=first.get("library", ""),
         library_name=first.get("library_name", ""),
-        parameters=count_parameters(name),
         gmacs=float(measured["gmacs"]) if measured else None,
         gmacs_size=int(measured["gmacs_size"]) if measured else None,
         weights=tuple(_weights(row) for row in rows if row["weights"]),
@@ -126,10 +128,9 @@ def _weights(row: dict[str, str]) -> Weights:
     )
 
 
-def count_parameters(name: str, **options: Any) -> int:
-    """Returns the number of trainable values of a variant, without making any."""
-    parameters = named_variables(create_model(name, abstract=True, **options), nnx.Param)
-    return sum(parameter.size for parameter in parameters.values())
+def count_parameters(model: nnx.Module) -> int:
+    """Returns the number of trainable values of a model, abstract or not."""
+    return sum(parameter.size for parameter in named_variables(model, nnx.Param).values())
 
 
 def count_multiply_adds(name: str, image_size: int, **options: Any) -> int:

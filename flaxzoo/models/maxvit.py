@@ -31,6 +31,7 @@ from flaxzoo.layers import (
     global_avg_pool,
     merge_heads,
     param,
+    rising_rates,
     silu,
     split_heads,
 )
@@ -210,7 +211,7 @@ class MaxVit(Classifier):
             Seq(Conv(in_channels, stem_features, 3, 2, use_bias=False), Norm(stem_features), gelu),
             Seq(Conv(stem_features, stem_features, 3)),
         )
-        rates = iter(np.linspace(0, stochastic_depth, sum(depths)).tolist())
+        rates = rising_rates(stochastic_depth, sum(depths))
         blocks, features = [], stem_features
         for width, depth in zip(widths, depths, strict=True):
             layers = []

@@ -9,8 +9,6 @@ Glorot's uniform distribution, not from LeCun's normal one; stochastic depth has
 blocks, not one that grows with depth, and is off by default.
 """
 
-import math
-from collections.abc import Iterator
 from functools import partial
 
 import jax.numpy as jnp
@@ -18,28 +16,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.layers import (
-    Dropout,
     LayerNorm,
-    Linear,
-    Sequential,
+    Mlp,
     StochasticDepth,
-    gelu,
-    patch_embedding,
 )
-from flaxzoo.layers.init import ZEROS, Normal, XavierUniform
-from flaxzoo.models.base import Classifier, patched_size
-
-
-class Mlp(nnx.Module):
-    """Two linear layers over the last axis with an exact GELU between them."""
-
-    def __init__(self, features: int, hidden: int):
-        inits = {"kernel_init": XavierUniform(), "bias_init": Normal(1e-6)}
-        self.fc1 = Linear(features, hidden, **inits)
-        self.fc2 = Linear(hidden, features, **inits)
-
-    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        return self.fc2(gelu(self.fc1(x)))
+from flaxzoo.models.base import PatchClassifier
 
 
 class MixerBlock(nnx.Module):
@@ -48,7 +29,7 @@ class MixerBlock(nnx.Module):
     The hidden widths are half and four times the width, as in all variants of table 1.
     """
 
-    def __init__(self, width: int, tokens: int, stochastic_depth: float = 0.0):
+    def __init__(self, width: int, tokens: int, stochastic_depth: float):
         self.norm1 = LayerNorm(width, eps=1e-6)
         self.mlp_tokens = Mlp(tokens, width // 2)
         self.norm2 = LayerNorm(width, eps=1e-6)
@@ -61,60 +42,11 @@ class MixerBlock(nnx.Module):
         return x + self.drop_path(self.mlp_channels(self.norm2(x)))
 
 
-class MlpMixer(Classifier):
-    """Embedded patches, blocks, a last normalisation, the mean over the patches, head.
+class MlpMixer(PatchClassifier):
+    """MLP-Mixer: patches whose tokens and channels are mixed in turn (figure 1)."""
 
-    Args:
-        patch_size: sides of a patch, in pixels; those of the images are multiples of it.
-        depth: number of blocks.
-        width: features of a patch.
-        image_size: height and width, or one number for both: it decides the number of patches, to
-            which the token-mixing layers are made.
-        dropout: before the head.
-        stochastic_depth: of both branches of every block.
-    """
-
-    first_conv = "stem.proj"
-    head_names = ("head",)
-
-    def __init__(
-        self,
-        patch_size: int,
-        depth: int,
-        width: int,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: int | tuple[int, int] = 224,
-        dropout: float = 0.0,
-        stochastic_depth: float = 0.0,
-    ):
-        super().__init__(in_channels, num_classes)
-        self.min_size = patch_size
-        self.image_size = patched_size(image_size, patch_size)
-        tokens = math.prod(side // patch_size for side in self.image_size)
-        self.stem = patch_embedding(in_channels, width, patch_size)
-        self.blocks = Sequential(
-            *(MixerBlock(width, tokens, stochastic_depth) for _ in range(depth))
-        )
-        self.norm = LayerNorm(width, eps=1e-6)
-        self.head_drop = Dropout(dropout)
-        self.head = Linear(width, num_classes, kernel_init=ZEROS, bias_init=ZEROS)
-
-    def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
-        x = self.stem(x)
-        yield "stem", x
-        depth = len(self.blocks)
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if 4 * (i + 1) // depth > 4 * i // depth:  # after each quarter of the blocks
-                yield f"blocks.{i}", x
-        yield "norm", self.norm(x)
-
-    def forward_head(
-        self, x: Float[Array, "n l c"], pre_logits: bool = False
-    ) -> Float[Array, "n features"]:
-        x = self.head_drop(jnp.mean(x, axis=1))
-        return x if pre_logits else self.head(x)
+    block = MixerBlock
+    make_norm = staticmethod(partial(LayerNorm, eps=1e-6))
 
 
 VARIANTS = {

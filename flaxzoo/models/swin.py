@@ -22,7 +22,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int64
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     Buffer,
     Conv,
@@ -36,6 +35,7 @@ from flaxzoo.layers import (
     merge_heads,
     param,
     relu,
+    rising_rates,
     split_heads,
 )
 from flaxzoo.layers import Linear as _Linear
@@ -230,15 +230,12 @@ class SwinTransformer(Classifier):
         super().__init__(in_channels, num_classes)
         self.min_size = patch_size = integer("patch_size", patch_size, 1)
         block, merging = ((Block, PatchMerging), (BlockV2, PatchMergingV2))[version - 1]
-        if not 0 <= stochastic_depth <= 1:
-            raise UserError(f"stochastic_depth must lie between 0 and 1; got {stochastic_depth}.")
         features = embed_features
         patches = Conv(in_channels, features, patch_size, patch_size, padding=0)
         layers: list[nnx.Module] = [
             Sequential(**{"0": patches, "2": LayerNorm(features)})  # torchvision's 1 moves channels
         ]
-        last = max(1, sum(depths) - 1)
-        rates = (stochastic_depth * i / last for i in range(sum(depths)))
+        rates = rising_rates(stochastic_depth, sum(depths))
         for depth, heads in zip(depths, attention_heads, strict=True):
             if len(layers) > 1:
                 layers.append(merging(features))
@@ -328,25 +325,15 @@ def _regions(length: int, window: int, shift: int) -> np.ndarray:
     return (position >= length - window).astype(int) + (position >= length - shift)
 
 
+_HEADS, _HEADS_B = (3, 6, 12, 24), (4, 8, 16, 32)
+
 VARIANTS = {
-    "swin_t": partial(
-        SwinTransformer, 1, 96, (2, 2, 6, 2), (3, 6, 12, 24), 7, stochastic_depth=0.2
-    ),
-    "swin_s": partial(
-        SwinTransformer, 1, 96, (2, 2, 18, 2), (3, 6, 12, 24), 7, stochastic_depth=0.3
-    ),
-    "swin_b": partial(
-        SwinTransformer, 1, 128, (2, 2, 18, 2), (4, 8, 16, 32), 7, stochastic_depth=0.5
-    ),
-    "swin_v2_t": partial(
-        SwinTransformer, 2, 96, (2, 2, 6, 2), (3, 6, 12, 24), 8, stochastic_depth=0.2
-    ),
-    "swin_v2_s": partial(
-        SwinTransformer, 2, 96, (2, 2, 18, 2), (3, 6, 12, 24), 8, stochastic_depth=0.3
-    ),
-    "swin_v2_b": partial(
-        SwinTransformer, 2, 128, (2, 2, 18, 2), (4, 8, 16, 32), 8, stochastic_depth=0.5
-    ),
+    "swin_t": partial(SwinTransformer, 1, 96, (2, 2, 6, 2), _HEADS, 7, stochastic_depth=0.2),
+    "swin_s": partial(SwinTransformer, 1, 96, (2, 2, 18, 2), _HEADS, 7, stochastic_depth=0.3),
+    "swin_b": partial(SwinTransformer, 1, 128, (2, 2, 18, 2), _HEADS_B, 7, stochastic_depth=0.5),
+    "swin_v2_t": partial(SwinTransformer, 2, 96, (2, 2, 6, 2), _HEADS, 8, stochastic_depth=0.2),
+    "swin_v2_s": partial(SwinTransformer, 2, 96, (2, 2, 18, 2), _HEADS, 8, stochastic_depth=0.3),
+    "swin_v2_b": partial(SwinTransformer, 2, 128, (2, 2, 18, 2), _HEADS_B, 8, stochastic_depth=0.5),
     # At 32 pixels: maps of 10, 5 and 3, of which windows of 4 fill none and shift in two.
     "test_swin": partial(
         SwinTransformer, 1, 16, (2, 2, 2), (2, 2, 4), 4, num_classes=10, stochastic_depth=0.1,

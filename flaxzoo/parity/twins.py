@@ -118,7 +118,7 @@ def _create_torch(against: str, name: str, options: dict[str, Any]) -> "torch.nn
         import torch_ref
 
         return torch_ref.create_model(name, **options)
-    library = _import_library(against)
+    library = import_library(against)
     options = dict(options)
     if against == "timm":
         name = TIMM_NAMES.get(name, name)
@@ -158,7 +158,7 @@ def _with_exact_hardsigmoid(model: "torch.nn.Module") -> "torch.nn.Module":
     return model
 
 
-def _import_library(name: str) -> Any:
+def import_library(name: str) -> Any:
     """Returns torchvision or timm.
 
     Raises:
