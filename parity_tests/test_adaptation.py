@@ -10,7 +10,7 @@ import torch
 
 import torch_ref
 from flaxzoo import UserError, create_model, load_torch, to_torch
-from flaxzoo.adaptation import Loaded
+from flaxzoo.adaptation import Loaded, fit
 from flaxzoo.models import VARIANTS
 from parity_tests.comparing import installed
 from tests.models.zoo import SMALL
@@ -202,7 +202,6 @@ def test_every_key_and_shape_of_timms_is_understood(name):
     weights = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in theirs.items()}
     model = create_model(name, abstract=True)
     shapes = {k: v.shape for k, v in to_torch(model).items()}
-    from flaxzoo.adaptation import fit
 
     fitted, loaded = fit(model, weights, shapes, adapt=False, naming="auto")
     assert loaded.naming == "timm"
