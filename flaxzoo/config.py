@@ -25,6 +25,7 @@ class DataConfig:
     image_size: int = (
         0  # height and width that the model sees; 0 for the larger side of stored arrays
     )
+    train_sizes: tuple[int, ...] = ()  # in equal parts of the run, the last one image_size
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
     validation: float = 0.1  # fraction of the training split held out to validate on
@@ -105,14 +106,44 @@ class CheckpointConfig:
 
 
 @dataclass(slots=True, kw_only=True)
+class EmaConfig:
+    """A moving average of weights and running statistics, evaluated and kept beside them."""
+
+    decay: float = 0.0  # of the average in a step, like 0.9999; 0 keeps none
+    warmup: bool = True  # a lower decay in the first steps
+
+
+@dataclass(slots=True, kw_only=True)
+class SamConfig:
+    """Sharpness-aware minimisation around any optimizer: two gradients a step."""
+
+    rho: float = 0.0  # how far uphill the second gradient is taken, like 0.05; 0 for none
+    adaptive: bool = False  # relative to each parameter's size (ASAM), with a rho like 2
+
+
+@dataclass(slots=True, kw_only=True)
+class DistillConfig:
+    """A teacher whose logits the model is to reach."""
+
+    model: str = ""  # a variant; "" for no teacher
+    init_from: str = ""  # its weights
+    weight: float = 0.5  # of the distance from the teacher; the rest is the loss on the labels
+    temperature: float = 1.0  # of both in the soft distance
+    hard: bool = False  # the class that the teacher chooses, instead of its probabilities
+
+
+@dataclass(slots=True, kw_only=True)
 class Config:
     """One run. Durations are written with their unit: "30 epochs", "500 steps", "5%"."""
 
     seed: int = 0
     batch_size: int = 128  # over all devices
     duration: str = "30 epochs"
+    accumulate: int = 1  # parts of a batch, computed one after the other to need less memory
+    loss: str = "cross_entropy"  # or "binary_cross_entropy"
     label_smoothing: float = 0.0
-    dtype: str = "auto"  # float32, bfloat16, or auto: bfloat16 on TPU and GPU
+    dtype: str = "auto"  # float32, bfloat16, float16, or auto: bfloat16 on TPU and GPU
+    remat: bool = False  # less memory for more computation: norms and activations run twice
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
     eval_every: str = "1 epochs"
     log_every: str = "10 steps"
@@ -121,6 +152,9 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    sam: SamConfig = field(default_factory=SamConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
@@ -159,8 +193,10 @@ _POSITIVE = (lambda value: value > 0), "positive"
 LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("seed", *_from(0, 2**32)),
     ("batch_size", *_from(1)),
+    ("accumulate", *_from(1)),
+    ("loss", *_one_of("cross_entropy", "binary_cross_entropy")),
     ("label_smoothing", *_from(0, 1)),
-    ("dtype", *_one_of("auto", "float32", "bfloat16")),
+    ("dtype", *_one_of("auto", "float32", "bfloat16", "float16")),
     ("parallel", *_one_of("jit", "pmap")),
     ("data.image_size", *_from(0)),
     ("data.resize", *_from(0)),
@@ -175,6 +211,11 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("optimizer.momentum", *_from(0, 1)),
     ("optimizer.weight_decay", *_from(0)),
     ("schedule.gamma", *_POSITIVE),
+    ("ema.decay", *_from(0, 1)),
+    ("sam.rho", *_from(0)),
+    ("distill.weight", lambda weight: 0 < weight <= 1, "above 0 and at most 1"),
+    ("distill.temperature", *_POSITIVE),
+    ("data.train_sizes", lambda sizes: all(size > 0 for size in sizes), "positive"),
     ("checkpoint.keep", *_from(1)),
 ]
 

@@ -8,13 +8,18 @@ import jax
 from flaxzoo.errors import UserError
 from flaxzoo.training.feed import Feed
 from flaxzoo.training.parallel import Devices
-from flaxzoo.training.state import TrainState
+from flaxzoo.training.state import Arrays
 
 
 def evaluate(
-    eval_step: Callable[..., dict[str, Any]], state: TrainState, feed: Feed, devices: Devices
+    eval_step: Callable[..., dict[str, Any]],
+    weights: dict[str, Arrays],
+    feed: Feed,
+    devices: Devices,
 ) -> dict[str, float]:
     """Returns mean loss and accuracy over every image of the split, each counted once.
+
+    `weights` holds "params" and "batch_stats", as in `TrainState.weights`.
 
     Sums are taken per batch on the device and added up in double precision on the host; nothing
     waits for the device until the last batch was sent.
@@ -23,7 +28,7 @@ def evaluate(
     with feed.evaluate() as batches:
         for batch in batches:
             inputs = devices.split(batch)
-            sums.append(eval_step(state.params, state.batch_stats, inputs, feed.resident))
+            sums.append(eval_step(weights["params"], weights["batch_stats"], inputs, feed.resident))
     totals = dict.fromkeys(("loss", "correct", "count"), 0.0)
     for batch_sums in jax.device_get(sums):
         for key in totals:

@@ -2,46 +2,22 @@
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from flaxzoo import data
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
-from flaxzoo.errors import UserError
 from flaxzoo.evaluate import evaluate
-from flaxzoo.models import create_model, takes
-from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.meter import Meter, NonFinite
-from flaxzoo.training.optimizer import make_optimizer
-from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.progress import ProgressLine
 from flaxzoo.training.run import Run
-from flaxzoo.training.schedule import Clock, Schedule, make_schedule
-from flaxzoo.training.state import TrainState, split_model
-from flaxzoo.training.step import make_eval_step, make_train_step
+from flaxzoo.training.state import TrainState
+from flaxzoo.training.trainer import Trainer, build
 
 PLOT_INTERVAL = 60.0  # seconds: a plot takes about one, so not after every short epoch
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Everything that is fixed during a run."""
-
-    config: Config
-    devices: Devices
-    feeds: dict[str, Feed]  # "train", and "validation" and "test" where there are such
-    clock: Clock
-    every: dict[str, int]  # steps between "log", "eval" and "save"
-    learning_rate: Schedule
-    train_step: Callable[..., Any]
-    eval_step: Callable[..., Any]
 
 
 def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -92,70 +68,6 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         checkpoints.close()
 
 
-def build(config: Config) -> tuple[Trainer, TrainState]:
-    """Loads the data, creates the model and prepares the steps; nothing is compiled yet.
-
-    Raises:
-        UserError: something in `config` does not exist or contradicts the data.
-    """
-    dataset = data.load(
-        config.data.source,
-        data_dir=config.data.data_dir or None,
-        validation=config.data.validation,
-        seed=config.seed,
-    )
-    config = resolve(config, dataset)
-    devices = all_devices(config.parallel)
-    devices.check_batch(config.batch_size)
-    splits = {
-        "train": dataset.train, "validation": dataset.validation, "test": dataset.test
-    }  # fmt: skip
-    feeds = {k: Feed(s, config, devices) for k, s in splits.items() if s is not None}
-    clock = Clock.of(config.duration, feeds["train"].steps_per_epoch, config.batch_size)
-    every = {
-        "log": clock.interval("config.log_every", config.log_every),
-        "eval": clock.interval("config.eval_every", config.eval_every),
-        "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
-    }
-    learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
-    size = config.data.image_size
-    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
-    if takes(config.model.name, "image_size"):
-        options["image_size"] = size
-    model = create_model(
-        config.model.name,
-        num_classes=config.model.num_classes,
-        in_channels=dataset.channels,
-        seed=config.seed,
-        dtype=_compute_dtype(config.dtype),
-        pretrained=config.model.pretrained or None,
-        **options,
-    )
-    model.check_shape((config.batch_size, size, size, dataset.channels))
-    if size < model.min_train_size:
-        raise UserError(
-            f"{config.model.name} trains on images of {model.min_train_size} pixels or more; got "
-            f"config.data.image_size={size}."
-        )
-    model_def, params, batch_stats = split_model(model)
-    optimizer = make_optimizer(config.optimizer, learning_rate)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(optimizer.init)(params)
-    )
-    step = make_train_step(model_def, optimizer, config, devices.axis_name)
-    trainer = Trainer(
-        config=config,
-        devices=devices,
-        feeds=feeds,
-        clock=clock,
-        every=every,
-        learning_rate=jax.jit(learning_rate),
-        train_step=devices.compile_train(step),
-        eval_step=devices.compile_eval(make_eval_step(model_def, config)),
-    )
-    return trainer, devices.replicate(state)
-
-
 def _fit(
     trainer: Trainer, state: TrainState, run: Run, checkpoints: Checkpoints, progress: ProgressLine
 ) -> TrainState:
@@ -170,7 +82,7 @@ def _fit(
         for step, batch in enumerate(batches, start + 1):
             inputs = devices.train_inputs(batch)
             with jax.transfer_guard(guard):
-                state, metrics = trainer.train_step(state, inputs, feed.resident)
+                state, metrics = trainer.train_step(step)(state, inputs, trainer.resident)
             meter.add(metrics)
 
             log_now = step % every["log"] == 0 or step == start + 1
@@ -184,10 +96,11 @@ def _fit(
                 row |= _validate(trainer, state)
             run.log(**row)
             progress.show(step, row)
-            if save_now or row.get("val_accuracy", best) > best:
+            score = _score(row)
+            if save_now or (score is not None and score > best):
                 # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
-                checkpoints.save(step, devices.replicate(state), row.get("val_accuracy"))
-            best = max(best, row.get("val_accuracy", best))
+                checkpoints.save(step, devices.replicate(state), score)
+            best = best if score is None else max(best, score)
             if time.monotonic() - plotted > PLOT_INTERVAL:
                 run.plot()
                 plotted = time.monotonic()
@@ -195,31 +108,48 @@ def _fit(
     return state
 
 
+def _score(row: dict[str, Any]) -> float | None:
+    """Returns what checkpoints are compared by: validation accuracy, of averaged weights if any."""
+    return row.get("val_ema_accuracy", row.get("val_accuracy"))
+
+
 def _best(metrics: list[dict[str, Any]]) -> float:
-    return max((row.get("val_accuracy", -1.0) for row in metrics), default=-1.0)
+    return max((score for row in metrics if (score := _score(row)) is not None), default=-1.0)
+
+
+def _evaluate(trainer: Trainer, state: TrainState, split: str) -> dict[str, dict[str, float]]:
+    """Returns the results of the weights under "", and of their average under "ema_"."""
+    weights = {"": state.weights} | ({} if state.ema is None else {"ema_": state.ema})
+    feed = trainer.feeds[split]
+    return {k: evaluate(trainer.eval_step, w, feed, trainer.devices) for k, w in weights.items()}
 
 
 def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
-    feed = trainer.feeds["validation"]
-    result = evaluate(trainer.eval_step, state, feed, trainer.devices)
-    return {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
+    results = _evaluate(trainer, state, "validation")
+    return {
+        f"val_{kind}{name}": result[name]
+        for kind, result in results.items()
+        for name in ("loss", "accuracy")
+    }
 
 
 def _finish(
     trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, started: float
 ) -> dict[str, Any]:
     """Evaluates the last state on the test split, writes plots and summary.json."""
-    scored = [row for row in run.metrics if "val_accuracy" in row]
-    best = max(scored, key=lambda row: row["val_accuracy"], default=None)
+    scored = [row for row in run.metrics if _score(row) is not None]
+    best = max(scored, key=lambda row: _score(row) or 0.0, default=None)
     summary: dict[str, Any] = {
         "model": trainer.config.model.name,
         "parameters": sum(p.size for p in state.params.values()),
         "steps": int(state.step),
         "final": run.metrics[-1] if run.metrics else None,
-        "best_validation": best and {k: best[k] for k in ("step", "epoch", "val_accuracy")},
+        "best_validation": best
+        and {k: v for k, v in best.items() if k in ("step", "epoch") or k.startswith("val_")},
     }
     if "test" in trainer.feeds:
-        summary["test"] = evaluate(trainer.eval_step, state, trainer.feeds["test"], trainer.devices)
+        results = _evaluate(trainer, state, "test")
+        summary |= {f"{kind}test": result for kind, result in results.items()}
     summary |= {
         "seconds": time.monotonic() - started,
         "devices": [d.device_kind for d in jax.devices()],
@@ -227,10 +157,10 @@ def _finish(
     }
     run.plot()
     run.write_json("summary.json", summary)
-    if "test" in summary:
-        progress.say(
-            f"test accuracy {summary['test']['accuracy']:.2%} on {summary['test']['count']} images"
-        )
+    for name, of in (("test", ""), ("ema_test", " of the averaged weights")):
+        if name in summary:
+            result = summary[name]
+            progress.say(f"test accuracy{of} {result['accuracy']:.2%} on {result['count']} images")
     progress.say(f"wrote {run.workdir}")
     return summary
 
@@ -243,12 +173,6 @@ def _description(trainer: Trainer, state: TrainState, run: Run) -> str:
         f"{config.model.name} ({parameters:.2f} M parameters) on {config.data.source} "
         f"({sizes} images), {trainer.devices.count} x {jax.devices()[0].device_kind}, {run.workdir}"
     )
-
-
-def _compute_dtype(dtype: str) -> str:
-    if dtype != "auto":
-        return dtype
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _versions() -> dict[str, str]:

@@ -33,13 +33,16 @@ class Meter:
             NonFinite: names the first step whose loss or update is not finite.
         """
         rows = jax.device_get(self._pending)
+        taken = [row for row in rows if not row.get("skipped")] or rows
         for i, row in enumerate(rows):
             for name in ("loss", "update_norm"):
-                if not math.isfinite(row[name]):
+                if not (row.get("skipped") or math.isfinite(row[name])):
                     first, what = step - len(rows) + 1 + i, name.replace("_", " ")
                     raise NonFinite(f"the {what} became {row[name]} at step {first}")
         self._pending.clear()
-        means = {f"train_{k}": float(sum(row[k] for row in rows) / len(rows)) for k in rows[0]}
+        means = {f"train_{k}": float(sum(row[k] for row in taken) / len(taken)) for k in rows[0]}
+        if "skipped" in rows[0]:
+            means["train_skipped"] = 1 - len(taken) / len(rows)
         seconds = time.monotonic() - self._since
         return means | {"images_per_second": len(rows) * self.batch_size / max(seconds, 1e-9)}
 

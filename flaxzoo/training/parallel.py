@@ -65,11 +65,12 @@ class Devices:
         """Compiles step(params, batch_stats, inputs, resident) for batches from `split`."""
         return jax.jit(step, out_shardings=self.replicated)
 
-    def check_batch(self, batch_size: int) -> None:
-        """Refuses a batch that the devices cannot share equally."""
-        if batch_size % self.count:
+    def check_batch(self, batch_size: int, parts: int = 1) -> None:
+        """Refuses a batch that the devices cannot share equally, in so many equal parts."""
+        if batch_size % (self.count * parts):
+            accumulated = f", times {parts} (config.accumulate)" if parts > 1 else ""
             raise UserError(
-                f"config.batch_size must be a multiple of the {self.count} devices; "
+                f"config.batch_size must be a multiple of the {self.count} devices{accumulated}; "
                 f"got {batch_size}."
             )
 

@@ -14,30 +14,30 @@ ROOT = Path(__file__).parents[2]
 # In float64, so that the order of a sum over devices cannot hide a difference in meaning.
 PROGRAM = """
 import sys, json
-import jax, jax.numpy as jnp, numpy as np
+import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from flaxzoo import create_model
-from flaxzoo.config import AugmentConfig, Config, OptimizerConfig, data_config
+from flaxzoo.config import AugmentConfig, Config, ModelConfig, OptimizerConfig, data_config
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import all_devices
-from flaxzoo.training.state import TrainState, split_model
-from flaxzoo.training.step import make_train_step
+from flaxzoo.training.state import first_state, split_model
+from flaxzoo.training.step import Plan, make_train_step
 
 def take_steps(parallel):
     config = Config(parallel=parallel, augment=AugmentConfig(flip=True, shift=2),
-                    optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"))
+                    optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"),
+                    model=ModelConfig(num_classes=10))
     devices = all_devices(parallel)
     model_def, params, stats = split_model(
         create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
     optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
-    state = devices.replicate(
-        TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
+    state = devices.replicate(first_state(params, stats, optimizer, config))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
     labels = rng.integers(0, 10, 64, dtype=np.int32)
     resident = devices.replicate({"image": images, "label": labels})
     step = devices.compile_train(
-        make_train_step(model_def, optimizer, config, devices.axis_name))
+        make_train_step(model_def, optimizer, config, Plan(devices.axis_name)))
     for _ in range(3):
         index = rng.permutation(64)[:32].astype(np.int32)
         state, metrics = step(state, devices.train_inputs({"index": index}), resident)

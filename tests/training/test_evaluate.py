@@ -6,14 +6,14 @@ import pytest
 from flaxzoo import data
 from flaxzoo.evaluate import evaluate
 from flaxzoo.models import create_model
-from flaxzoo.training.loop import build
+from flaxzoo.training.trainer import build
 
 
 @pytest.mark.parametrize("batch_size", [1, 64, 144, 360, 500])
 def test_the_result_does_not_depend_on_the_batch_size(config, batch_size):
     config.batch_size = batch_size
     trainer, state = build(config)
-    result = evaluate(trainer.eval_step, state, trainer.feeds["test"], trainer.devices)
+    result = evaluate(trainer.eval_step, state.weights, trainer.feeds["test"], trainer.devices)
 
     model = create_model("resnet_tiny", num_classes=10, in_channels=1)
     model.eval()

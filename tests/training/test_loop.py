@@ -12,7 +12,9 @@ import pytest
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.errors import UserError
 from flaxzoo.training import loop
-from flaxzoo.training.loop import build, train
+from flaxzoo.training import trainer as trainers
+from flaxzoo.training.loop import train
+from flaxzoo.training.trainer import build
 
 
 def final_params(config, workdir):
@@ -86,7 +88,7 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_difference(confi
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
     config, tmp_path, monkeypatch
 ):
-    real = loop.make_train_step
+    real = trainers.make_train_step
 
     def poisoned(*args):
         step = real(*args)
@@ -98,7 +100,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
 
         return nan_at_step_4
 
-    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    monkeypatch.setattr(trainers, "make_train_step", poisoned)
     where = re.escape(str(tmp_path / "checkpoints"))
     with pytest.raises(FloatingPointError, match=rf"nan at step 4; .* step 3 in {where}"):
         train(config, tmp_path, quiet=True)

@@ -15,7 +15,7 @@ import pytest
 
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.cli import parse_train_flags
-from flaxzoo.training.loop import build
+from flaxzoo.training.trainer import build
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
