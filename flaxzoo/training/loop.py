@@ -17,13 +17,14 @@ from flaxzoo.config import Config, check
 from flaxzoo.errors import UserError
 from flaxzoo.evaluate import evaluate
 from flaxzoo.models import create_model, takes
+from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.progress import ProgressLine
 from flaxzoo.training.run import Run
-from flaxzoo.training.schedule import Clock, Schedule, make_schedule
+from flaxzoo.training.schedule import Schedule, make_schedule
 from flaxzoo.training.state import TrainState, split_model
 from flaxzoo.training.step import make_eval_step, make_train_step
 
@@ -69,6 +70,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         if step is not None:
             state = checkpoints.restore(state)
         run.resume_metrics(step or 0)
+        run.plot_schedule(trainer.learning_rate, trainer.clock)
         with ProgressLine(
             trainer.clock.total_steps, trainer.clock.steps_per_epoch, step or 0, quiet
         ) as progress:
