@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import operator
 import os
 import re
 import sys
@@ -53,6 +54,7 @@ def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
     from ml_collections import config_flags
 
     _check_config_keys(argv)
+    argv, unset = _without_none(argv)
     values = flags.FlagValues()
     line = ["train.py", *argv]
     config_flag = config_flags.DEFINE_config_file(
@@ -73,9 +75,18 @@ def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
         raise UserError(f"{path}: {_explain(f'{type(error).__name__}: {error}')}") from error
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; flags look like --workdir=DIR.")
+    for name in unset:
+        group, _, leaf = name.rpartition(".")
+        setattr(operator.attrgetter(group)(config) if group else config, leaf, None)
     check(config)
     default = f"runs/{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, workdir_flag.value or default
+
+
+def _without_none(argv: Arguments) -> tuple[list[str], list[str]]:
+    """Splits off `--config.KEY=None`, which absl's parsers of numbers do not know; returns KEYs."""
+    matches = [(argument, re.fullmatch(r"--?config\.(.+)=None", argument)) for argument in argv]
+    return [a for a, match in matches if not match], [match[1] for _, match in matches if match]
 
 
 def _config_path(argv: Arguments) -> Path:

@@ -89,12 +89,35 @@ class OptimizerConfig:
 
 @dataclass(slots=True, kw_only=True)
 class ScheduleConfig:
-    """The learning rate over the run: see flaxzoo.training.schedule.make_schedule."""
+    """The learning rate over the run: see flaxzoo.training.schedule.make_schedule.
 
-    name: str = "cosine"  # constant, cosine or multistep
-    warmup: str = "0 steps"
-    milestones: tuple[str, ...] = ()
-    gamma: float = 0.1
+    None is the schedule's own default, and what a schedule does not take must be None; on the
+    command line, `--config.schedule.gamma=None`.
+    """
+
+    name: str = "cosine"  # one of flaxzoo.training.schedule.SCHEDULES
+    warmup: str = "0 steps"  # before it
+    warmup_kind: str | None = None  # linear (the default) or constant
+    warmup_factor: float | None = None  # of the rate: what a linear warm-up starts from, 0 if None
+    min_rate: float | None = None  # the lowest; not for constant, step, multistep and one_cycle
+    every: str | None = None  # step: times gamma after each; cosine_restarts: the first period
+    milestones: tuple[str, ...] | None = None  # multistep: times gamma at each
+    gamma: float | None = None  # step, multistep, cyclic
+    growth: int | None = None  # cosine_restarts: a period over the one before
+    power: float | None = None  # polynomial
+    up: str | None = None  # one_cycle, cyclic: the time in which the rate rises
+    down: str | None = None  # cyclic: and falls
+    mode: str | None = None  # cyclic: triangular, triangular2 or exp_range
+    div_factor: float | None = None  # one_cycle: the learning rate over the first rate
+    final_div_factor: float | None = None  # one_cycle: the first rate over the last
+    anneal: str | None = None  # one_cycle: cos or linear
+    three_phase: bool | None = None  # one_cycle
+    factor: float | None = None  # this and those below: plateau, see flaxzoo.training.plateau
+    patience: int | None = None
+    threshold: float | None = None
+    threshold_mode: str | None = None  # rel or abs
+    cooldown: int | None = None
+    eps: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,7 +194,7 @@ def check(config: Any) -> None:
     _check_types(config, "config")
     for name, valid, expected in LIMITS:
         value = operator.attrgetter(name)(config)
-        if not valid(value):
+        if value is not None and not valid(value):
             raise UserError(f"config.{name} must be {expected}; got {value!r}.")
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("config.optimizer.nesterov needs config.optimizer.momentum above 0.")
@@ -189,7 +212,7 @@ def _from(low: int, below: int | None = None) -> tuple[Callable[[Any], bool], st
 
 _POSITIVE = (lambda value: value > 0), "positive"
 
-# What a field may hold besides what its type says.
+# What a field may hold besides what its type says, and besides None where that is allowed.
 LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("seed", *_from(0, 2**32)),
     ("batch_size", *_from(1)),
@@ -210,12 +233,27 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("optimizer.learning_rate", *_from(0)),
     ("optimizer.momentum", *_from(0, 1)),
     ("optimizer.weight_decay", *_from(0)),
+    ("schedule.warmup_kind", *_one_of("linear", "constant")),
+    ("schedule.warmup_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ("schedule.min_rate", *_from(0)),
     ("schedule.gamma", *_POSITIVE),
     ("ema.decay", *_from(0, 1)),
     ("sam.rho", *_from(0)),
     ("distill.weight", lambda weight: 0 < weight <= 1, "above 0 and at most 1"),
     ("distill.temperature", *_POSITIVE),
     ("data.train_sizes", lambda sizes: all(size > 0 for size in sizes), "positive"),
+    ("schedule.growth", *_from(1)),
+    ("schedule.power", *_POSITIVE),
+    ("schedule.mode", *_one_of("triangular", "triangular2", "exp_range")),
+    ("schedule.div_factor", *_from(1)),
+    ("schedule.final_div_factor", *_POSITIVE),
+    ("schedule.anneal", *_one_of("cos", "linear")),
+    ("schedule.factor", *_from(0, 1)),
+    ("schedule.patience", *_from(0)),
+    ("schedule.threshold", *_from(0)),
+    ("schedule.threshold_mode", *_one_of("rel", "abs")),
+    ("schedule.cooldown", *_from(0)),
+    ("schedule.eps", *_from(0)),
     ("checkpoint.keep", *_from(1)),
 ]
 
@@ -234,6 +272,10 @@ def _check_types(config: Any, prefix: str) -> None:
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
     """Returns `value` if it is of the type; an int may stand for a float, a list for a tuple."""
+    if isinstance(hint, types.UnionType):  # T | None
+        if value is None:
+            return None
+        hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is tuple and isinstance(value, tuple | list):
         return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
                      for i, v in enumerate(value))  # fmt: skip

@@ -1,8 +1,10 @@
-"""Pictures of a run, drawn from its metrics."""
+"""Pictures of a run: its metrics and its schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Metrics = Sequence[dict[str, Any]]
 
@@ -17,6 +19,23 @@ def plot_curves(metrics: Metrics, folder: Path) -> None:
         {"train": "train_accuracy", "validation": "val_accuracy"},
     )
     _plot(metrics, folder / "learning_rate.png", "learning rate", {"": "learning_rate"})
+
+
+def plot_schedule(
+    learning_rate: Callable[[Any], Any], total_steps: int, steps_per_epoch: int, folder: Path
+) -> None:
+    """Writes schedule.png into `folder`: the learning rates of a whole run, as they are planned.
+
+    Args:
+        learning_rate: of an array of steps, elementwise. Of a long run it gets 2000, evenly spaced.
+    """
+    steps = np.linspace(0, total_steps - 1, min(total_steps, 2000)).round().astype(np.int32)
+    rates = np.asarray(learning_rate(steps)).tolist()
+    rows = [
+        {"epoch": epoch, "learning_rate": rate}
+        for epoch, rate in zip(steps / steps_per_epoch, rates, strict=True)
+    ]
+    _plot(rows, folder / "schedule.png", "learning rate", {"": "learning_rate"})
 
 
 def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:

@@ -45,6 +45,12 @@ def test_the_command_line_overrides_any_field():
     assert workdir == "here"
 
 
+def test_none_on_the_command_line_unsets_what_a_recipe_sets():
+    flags = ["--config.schedule.milestones=None", "--config.schedule.gamma=None"]
+    config, _ = parse_train_flags([f"--config={CONFIGS[0]}:cifar10", *flags])
+    assert (config.schedule.milestones, config.schedule.gamma) == (None, None)
+
+
 def test_the_default_workdir_is_named_after_the_config():
     _, workdir = parse_train_flags([f"--config={CONFIGS[0]}"])
     assert workdir.startswith(f"runs/{CONFIGS[0].stem}-")
@@ -63,6 +69,7 @@ def test_the_default_workdir_is_named_after_the_config():
         (["--config.data.crop=middle"], "resize or center or random_resized; got 'middle'"),
         (["--config.schedule.gamma=-3"], "config.schedule.gamma must be positive; got -3"),
         (["--config.optimizer.learning_rate=inf"], "must be a finite number; got inf"),
+        (["--config.batch_size=None"], "config.batch_size must be of type int; got None"),
         (["--config.optimizer.momentum=0"], "nesterov needs config.optimizer.momentum"),
         (["--config.seed=99999999999"], "config.seed must be from 0 up to"),
         (["--wrkdir=x"], "did you mean: workdir|Did you mean: workdir"),

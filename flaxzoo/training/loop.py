@@ -45,6 +45,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         if step is not None:
             state = checkpoints.restore(state)
         run.resume_metrics(step or 0)
+        run.plot_schedule(trainer.learning_rate, trainer.clock)
         with ProgressLine(
             trainer.clock.total_steps, trainer.clock.steps_per_epoch, step or 0, quiet
         ) as progress:
@@ -91,9 +92,10 @@ def _fit(
             if not (log_now or evaluate_now or save_now):
                 continue
             row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
-            row["learning_rate"] = float(trainer.learning_rate(step - 1))
+            row["learning_rate"] = _rate(trainer, state, step)
             if evaluate_now and "validation" in trainer.feeds:
                 row |= _validate(trainer, state)
+                state = _after_validation(trainer, state, row["val_loss"])
             run.log(**row)
             progress.show(step, row)
             score = _score(row)
@@ -106,6 +108,20 @@ def _fit(
                 plotted = time.monotonic()
             meter.restart()
     return state
+
+
+def _rate(trainer: Trainer, state: TrainState, step: int) -> float:
+    """Returns the learning rate of update number `step`, the latest."""
+    rate = float(trainer.learning_rate(step - 1))
+    return rate if state.plateau is None else rate * float(state.plateau["factor"])
+
+
+def _after_validation(trainer: Trainer, state: TrainState, loss: float) -> TrainState:
+    """Returns the state with lower rates from here on, where the schedule says so."""
+    if trainer.plateau is None:
+        return state
+    plateau = trainer.plateau.after(jax.device_get(state.plateau), loss)
+    return state.replace(plateau=trainer.devices.replicate(plateau))
 
 
 def _score(row: dict[str, Any]) -> float | None:

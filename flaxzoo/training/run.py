@@ -11,6 +11,8 @@ from typing import Any
 from flaxzoo import report
 from flaxzoo.config import Config
 from flaxzoo.errors import UserError
+from flaxzoo.training.clock import Clock
+from flaxzoo.training.schedule import Schedule
 
 
 class Run:
@@ -67,6 +69,13 @@ class Run:
         """Draws what was logged into plots/."""
         with self._writing():
             report.plot_curves(self.metrics, self.plots)
+
+    def plot_schedule(self, learning_rate: Schedule, clock: Clock) -> None:
+        """Draws the rates of all steps, those to come as well, into plots/."""
+        with self._writing():
+            report.plot_schedule(
+                learning_rate, clock.total_steps, clock.steps_per_epoch, self.plots
+            )
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes `content` to a file of the run, whole or not at all."""

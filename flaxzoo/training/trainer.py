@@ -12,10 +12,12 @@ from flaxzoo.config import Config
 from flaxzoo.errors import UserError
 from flaxzoo.models import create_model, takes
 from flaxzoo.models.base import Classifier
+from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
-from flaxzoo.training.schedule import Clock, Schedule, make_schedule
+from flaxzoo.training.plateau import Plateau
+from flaxzoo.training.schedule import Schedule, make_schedule
 from flaxzoo.training.state import ModelDef, TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_eval_step, make_train_step
 
@@ -37,6 +39,7 @@ class Trainer:
     clock: Clock
     every: dict[str, int]
     learning_rate: Schedule
+    plateau: Plateau | None
     train_steps: dict[int, Callable[..., Any]]
     eval_step: Callable[..., Any]
     resident: dict[str, Any]
@@ -72,6 +75,12 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
     }
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
+    plateau = Plateau.of(config.schedule, config.optimizer.learning_rate)
+    if plateau is not None and "validation" not in feeds:
+        raise UserError(
+            "a plateau schedule follows the validation loss, and there is no validation split: "
+            "set config.data.validation."
+        )
     model_def, params, batch_stats = split_model(
         _model(config, dataset.channels, config.model.name, config.model.pretrained)
     )
@@ -86,6 +95,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         clock=clock,
         every=every,
         learning_rate=jax.jit(learning_rate),
+        plateau=plateau,
         train_steps={
             last: devices.compile_train(make_step(plan(image_size=size)))
             for last, size in _sizes(config, clock).items()
@@ -93,7 +103,10 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
-    return trainer, devices.replicate(first_state(params, batch_stats, optimizer, config))
+    state = first_state(params, batch_stats, optimizer, config)
+    if plateau is not None:
+        state = state.replace(plateau=plateau.start())
+    return trainer, devices.replicate(state)
 
 
 def _model(config: Config, channels: int, name: str, weights: str) -> Classifier:

@@ -30,7 +30,7 @@ def test_a_run_leaves_everything_it_promises(config, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 64
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {
-        "loss.png", "accuracy.png", "learning_rate.png"
+        "loss.png", "accuracy.png", "learning_rate.png", "schedule.png"
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
