@@ -82,16 +82,16 @@ def weight_of(targets: Targets, class_weights: Float[Array, " classes"]) -> PerI
 
     torch.nn.CrossEntropyLoss(weight) divides the sum of a batch's losses by the sum of these.
     """
-    return _probabilities(targets, class_weights[None]) @ class_weights
+    return _probabilities(targets, class_weights) @ class_weights
 
 
 def _wide(logits: Logits) -> Logits:
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-def _probabilities(targets: Targets, like: Logits) -> Logits:
+def _probabilities(targets: Targets, like: Array) -> Logits:
     if targets.ndim == 1:
-        return jax.nn.one_hot(targets, like.shape[1], dtype=like.dtype)
+        return jax.nn.one_hot(targets, like.shape[-1], dtype=like.dtype)
     return targets.astype(like.dtype)
 
 

@@ -162,7 +162,8 @@ def averaged(ema: Any, new: TrainState, config: EmaConfig) -> Any:
     """
     decay = config.decay
     if config.warmup:
-        decay = jnp.minimum(decay, (1 + new.step) / (10 + new.step))
+        steps = jnp.asarray(new.step, float)
+        decay = jnp.minimum(decay, (1 + steps) / (10 + steps))
     return jax.tree.map(lambda old, x: old + (1 - decay) * (x - old), ema, new.weights)
 
 
