@@ -101,7 +101,16 @@ class CheckpointConfig:
     """How often checkpoints are written, and how many stay."""
 
     every: str = "1 epochs"
+    minutes: float = 15.0  # also when so many have passed since the last one; 0: never
     keep: int = 2  # the latest so many, besides the best by validation accuracy
+
+
+@dataclass(slots=True, kw_only=True)
+class LogConfig:
+    """Where metrics go besides metrics.jsonl; each needs its library installed."""
+
+    tensorboard: bool = False  # event files in WORKDIR/tensorboard
+    wandb: str = ""  # a project of Weights & Biases
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,6 +131,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 def check(config: Any) -> None:
@@ -175,6 +185,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("optimizer.momentum", *_from(0, 1)),
     ("optimizer.weight_decay", *_from(0)),
     ("schedule.gamma", *_POSITIVE),
+    ("checkpoint.minutes", *_from(0)),
     ("checkpoint.keep", *_from(1)),
 ]
 

@@ -15,9 +15,12 @@ from flaxzoo import data
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.errors import UserError
-from flaxzoo.evaluate import evaluate
+from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.models import create_model, takes
+from flaxzoo.report import Review
 from flaxzoo.training.feed import Feed, resolve
+from flaxzoo.training.interrupt import Interrupted, Watch
+from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
@@ -37,6 +40,7 @@ class Trainer:
     config: Config
     devices: Devices
     feeds: dict[str, Feed]  # "train", and "validation" and "test" where there are such
+    classes: tuple[str, ...]
     clock: Clock
     every: dict[str, int]  # steps between "log", "eval" and "save"
     learning_rate: Schedule
@@ -58,9 +62,11 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
             written; an unreadable image or a full disk when it is met, and then the run can go on
             from its last checkpoint.
         FloatingPointError: the loss or the parameters are not finite any more.
+        Interrupted: Control-C or a signal asked to stop; the step in progress was ended and saved.
     """
     started = time.monotonic()
     check(config)
+    check_installed(config.log)
     trainer, state = build(config)
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
@@ -87,8 +93,9 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                     f"{error}; the last good checkpoint: {where}. "
                     "A lower learning rate or a warm-up usually helps."
                 ) from None
-            return _finish(trainer, state, run, progress, started)
+            return _finish(trainer, state, run, checkpoints, progress, started)
     finally:
+        run.close()
         checkpoints.close()
 
 
@@ -147,6 +154,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         config=config,
         devices=devices,
         feeds=feeds,
+        classes=dataset.classes,
         clock=clock,
         every=every,
         learning_rate=jax.jit(learning_rate),
@@ -166,7 +174,7 @@ def _fit(
     # pmap takes arrays of the host; under jit everything has to be put on the devices on purpose.
     guard = "disallow" if config.parallel == "jit" else "allow"
     meter, plotted = Meter(config.batch_size), time.monotonic()
-    with feed.train(start, total - start) as batches:
+    with Watch(config.checkpoint.minutes) as watch, feed.train(start, total - start) as batches:
         for step, batch in enumerate(batches, start + 1):
             inputs = devices.train_inputs(batch)
             with jax.transfer_guard(guard):
@@ -175,7 +183,8 @@ def _fit(
 
             log_now = step % every["log"] == 0 or step == start + 1
             evaluate_now = step % every["eval"] == 0 or step == total
-            save_now = step % every["save"] == 0 or step == total
+            save_due, signum = watch.poll(meet=log_now)
+            save_now = step % every["save"] == 0 or step == total or save_due or signum
             if not (log_now or evaluate_now or save_now):
                 continue
             row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
@@ -187,6 +196,11 @@ def _fit(
             if save_now or row.get("val_accuracy", best) > best:
                 # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
                 checkpoints.save(step, devices.replicate(state), row.get("val_accuracy"))
+                watch.saved()
+            if signum:
+                checkpoints.wait()
+                run.plot()
+                raise Interrupted(signum, step, checkpoints.directory)
             best = max(best, row.get("val_accuracy", best))
             if time.monotonic() - plotted > PLOT_INTERVAL:
                 run.plot()
@@ -206,32 +220,54 @@ def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
 
 
 def _finish(
-    trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, started: float
+    trainer: Trainer,
+    state: TrainState,
+    run: Run,
+    checkpoints: Checkpoints,
+    progress: ProgressLine,
+    started: float,
 ) -> dict[str, Any]:
-    """Evaluates the last state on the test split, writes plots and summary.json."""
-    scored = [row for row in run.metrics if "val_accuracy" in row]
-    best = max(scored, key=lambda row: row["val_accuracy"], default=None)
+    """Evaluates, and writes summary.json, plots and report.html.
+
+    The last state is what "test" is about. Where a validation split chose another one, it is
+    evaluated as well: "test_of_best". The test split never chooses.
+    """
+    best, devices = checkpoints.best_step(), trainer.devices
+    row = next((row for row in run.metrics if row["step"] == best and "val_accuracy" in row), None)
     summary: dict[str, Any] = {
         "model": trainer.config.model.name,
         "parameters": sum(p.size for p in state.params.values()),
         "steps": int(state.step),
         "final": run.metrics[-1] if run.metrics else None,
-        "best_validation": best and {k: best[k] for k in ("step", "epoch", "val_accuracy")},
+        "best_validation": row
+        and {k: row[k] for k in ("step", "epoch", "val_accuracy")}
+        | {"checkpoint": f"{checkpoints.directory.name}/{best}"},
     }
-    if "test" in trainer.feeds:
-        summary["test"] = evaluate(trainer.eval_step, state, trainer.feeds["test"], trainer.devices)
+    review = None
+    if shown := next((name for name in ("test", "validation") if name in trainer.feeds), None):
+        feed = trainer.feeds[shown]
+        result, predictions = predict(trainer.eval_step, state, feed, devices)
+        review = Review(shown, feed.split, trainer.classes, predictions)
+        if shown == "test":
+            summary["test"] = result
+            if best == int(state.step):
+                summary["test_of_best"] = result
+            elif best is not None:
+                of_best = checkpoints.restore(state, best)
+                summary["test_of_best"] = evaluate(trainer.eval_step, of_best, feed, devices)
     summary |= {
         "seconds": time.monotonic() - started,
         "devices": [d.device_kind for d in jax.devices()],
         "versions": _versions(),
     }
-    run.plot()
-    run.write_json("summary.json", summary)
-    if "test" in summary:
-        progress.say(
-            f"test accuracy {summary['test']['accuracy']:.2%} on {summary['test']['count']} images"
-        )
-    progress.say(f"wrote {run.workdir}")
+    run.finish(summary, review)
+    for key, text in (("test", ""), ("test_of_best", ", of the best by validation")):
+        if key in summary:
+            result = summary[key]
+            progress.say(
+                f"test accuracy {result['accuracy']:.2%} on {result['count']} images{text}"
+            )
+    progress.say(f"wrote {run.workdir / 'report.html'}")
     return summary
 
 

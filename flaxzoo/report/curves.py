@@ -1,8 +1,10 @@
-"""Pictures of a run, drawn from its metrics."""
+"""Curves of a run, drawn from its metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from flaxzoo.report.figure import new_figure, save
 
 Metrics = Sequence[dict[str, Any]]
 
@@ -20,9 +22,7 @@ def plot_curves(metrics: Metrics, folder: Path) -> None:
 
 
 def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:
-    from matplotlib.figure import Figure  # the figure class alone: no window, no global state
-
-    figure = Figure(figsize=(6, 4))
+    figure = new_figure(6, 4)
     # Margins by hand: working them out ("constrained" layout) takes half of the drawing time.
     axes = figure.add_axes((0.13, 0.13, 0.84, 0.82))
     for label, key in curves.items():
@@ -36,6 +36,4 @@ def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> 
     axes.spines[["top", "right"]].set_visible(False)
     if len(axes.get_lines()) > 1:
         axes.legend(frameon=False)
-    temporary = path.with_name(f".{path.name}")  # a picture is replaced whole or not at all
-    figure.savefig(temporary, dpi=120)
-    temporary.replace(path)
+    save(figure, path)
