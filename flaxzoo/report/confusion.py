@@ -41,17 +41,21 @@ def plot_confusion(review: Review, path: Path) -> None:
 
 
 def _plot_named(review: Review, matrix: np.ndarray, shares: np.ndarray, path: Path) -> None:
+    from matplotlib.colors import PowerNorm
+
     n = len(matrix)
     names = [shorten(name, 16) for name in review.classes]
     longest = max(map(len, names))
     turned = longest > 2
     side = max(3.0, 0.42 * n if n <= MAX_COUNTED else 0.17 * n)
-    left = 0.5 + 0.085 * longest  # inches for the names and the title of the axis
+    left = 0.5 + 0.07 * longest  # inches for the names and the title of the axis
     below = left if turned else 0.5
     figure = new_figure(side + left + 0.15, side + below + 0.4)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, below / height, side / width, side / height))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Where no number says it, a share of a few percent needs more than a linear scale to be seen.
+    norm = PowerNorm(1.0 if n <= MAX_COUNTED else 0.5, 0, 1)
+    axes.imshow(shares, cmap="Blues", norm=norm)
     size = 8 if n <= MAX_COUNTED else 7
     axes.set_xticks(range(n), names, rotation=90 if turned else 0, fontsize=size, parse_math=False)
     axes.set_yticks(range(n), names, fontsize=size, parse_math=False)
@@ -69,7 +73,6 @@ def _plot_many(review: Review, shares: np.ndarray, path: Path) -> None:
 
     figure = new_figure(15.0, 9.6)
     axes = figure.add_axes((0.05, 0.06, 0.575, 0.9))  # 1,035 pixels: one or more a class
-    # A cell of a few percent would not be seen on a linear scale.
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0, 1), interpolation="nearest",
                 extent=(0, len(review.classes), len(review.classes), 0))  # fmt: skip
     p = review.predictions

@@ -122,7 +122,7 @@ def _mistakes(review: Review) -> str:
     p = review.predictions
     cells = [
         (review.split.name(int(p.index[i])), review.classes[p.label[i]],
-         review.classes[p.predicted[i]], _percent(p.confidence[i]), f"{p.loss[i]:.3f}")
+         review.classes[p.predicted[i]], _percent(float(p.confidence[i])), f"{p.loss[i]:.3f}")
         for i in review.worst_mistakes(LIMIT)
     ]  # fmt: skip
     if not cells:

@@ -47,7 +47,11 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+            handlers = {s: signal.getsignal(s) for s in SIGNALS}
+            # Ignored for a reason: a shell's background job, say. None: set by no Python code.
+            self._before = {s: h for s, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+            for signum in self._before:
+                signal.signal(signum, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,12 +3,13 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flaxzoo.config import LogConfig
 from flaxzoo.errors import UserError
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Gets what metrics.jsonl gets."""
 

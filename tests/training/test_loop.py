@@ -9,17 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.errors import UserError
 from flaxzoo.training import loop
-from flaxzoo.training.loop import build, train
-
-
-def final_params(config, workdir):
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
-    state = checkpoints.restore(build(config)[1])
-    checkpoints.close()
-    return jax.device_get((state.params, state.batch_stats, state.opt_state))
+from flaxzoo.training.loop import train
 
 
 def test_a_run_leaves_everything_it_promises(config, tmp_path):
@@ -28,7 +20,7 @@ def test_a_run_leaves_everything_it_promises(config, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 64
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {
-        "loss.png", "accuracy.png", "learning_rate.png"
+        "loss.png", "accuracy.png", "learning_rate.png", "confusion.png", "mistakes.png"
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -46,7 +38,9 @@ def test_the_loss_falls(config, tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    config, tmp_path, monkeypatch, saved_arrays
+):
     train(config, tmp_path / "whole", quiet=True)
 
     real_log, seen = loop.Run.log, []
@@ -64,7 +58,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypat
     train(config, tmp_path / "cut", quiet=True)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    chex.assert_trees_all_equal(final_params(config, whole), final_params(config, cut))
+    chex.assert_trees_all_equal(saved_arrays(config, whole), saved_arrays(config, cut))
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]  # what was logged after the last checkpoint was dropped
 
