@@ -22,7 +22,7 @@ def plot_curves(metrics: Metrics, folder: Path) -> None:
 
 
 def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:
-    figure = new_figure(6, 4)
+    figure = new_figure(6.0, 4.0)
     # Margins by hand: working them out ("constrained" layout) takes half of the drawing time.
     axes = figure.add_axes((0.13, 0.13, 0.84, 0.82))
     for label, key in curves.items():

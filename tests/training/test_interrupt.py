@@ -75,7 +75,7 @@ def test_time_that_passes_saves_as_well(sparse, tmp_path):
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_is_noted_and_the_handler_put_back(signum, capfd):
     before = signal.getsignal(signum)
-    with Watch(0) as watch:
+    with Watch(0.0) as watch:
         assert watch.poll(meet=True) == (False, 0)
         send(signum)
         assert watch.poll(meet=True) == (False, signum)
@@ -84,14 +84,14 @@ def test_a_signal_is_noted_and_the_handler_put_back(signum, capfd):
 
 
 def test_a_second_control_c_stops_at_once():
-    with Watch(0):
+    with Watch(0.0):
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
 
 
 def test_a_second_sigterm_changes_nothing():
-    with Watch(0) as watch:
+    with Watch(0.0) as watch:
         send(signal.SIGUSR1)
         send(signal.SIGTERM)
         send(signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_a_second_sigterm_changes_nothing():
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Watch(0) as watch:
+        with Watch(0.0) as watch:
             send(signal.SIGINT)
             assert watch.poll(meet=True) == (False, 0)
     finally:
@@ -112,7 +112,7 @@ def test_outside_the_main_thread_no_handler_is_touched():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def run():
-        with Watch(0):
+        with Watch(0.0):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
@@ -124,7 +124,7 @@ def test_outside_the_main_thread_no_handler_is_touched():
 def test_the_clock_asks_for_a_save_and_starts_again(monkeypatch):
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: clock.now)
-    watch = Watch(minutes=2)
+    watch = Watch(minutes=2.0)
     clock.now += 119
     assert watch.poll(meet=True) == (False, 0)
     clock.now += 1
@@ -134,7 +134,7 @@ def test_the_clock_asks_for_a_save_and_starts_again(monkeypatch):
 
 
 def test_without_minutes_the_clock_never_asks(monkeypatch):
-    watch = Watch(minutes=0)
+    watch = Watch(minutes=0.0)
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: 1e9)
     assert watch.poll(meet=True) == (False, 0)
 
@@ -145,12 +145,12 @@ def test_processes_agree_where_they_meet(monkeypatch):
     monkeypatch.setattr(
         interrupt.multihost_utils, "process_allgather", lambda mine: np.vstack([mine, others])
     )
-    watch = Watch(0)
+    watch = Watch(0.0)
     assert watch.poll(meet=True) == (True, signal.SIGTERM)
 
 
 def test_processes_that_do_not_meet_do_nothing(monkeypatch):
     monkeypatch.setattr(interrupt.jax, "process_count", lambda: 2)
-    with Watch(0) as watch:
+    with Watch(0.0) as watch:
         send(signal.SIGTERM)
         assert watch.poll(meet=False) == (False, 0)

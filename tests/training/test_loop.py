@@ -38,9 +38,7 @@ def test_the_loss_falls(config, tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-    config, tmp_path, monkeypatch, saved_arrays
-):
+def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch, saved_arrays):
     train(config, tmp_path / "whole", quiet=True)
 
     real_log, seen = loop.Run.log, []
