@@ -44,10 +44,10 @@ def train_command(argv: Arguments) -> None:
     try:
         train(config, workdir)
     except KeyboardInterrupt as stop:
-        saved = str(stop) or f"the checkpoints in {workdir} are whole"
+        done = f"{stop}; go on" if str(stop) else "not saved; go on from the last checkpoint"
         given = any(re.match(r"--?workdir\b", argument) for argument in argv)
         command = shlex.join([*sys.orig_argv, f"--workdir={workdir}"])
-        stop.args = (f"{saved}; go on with {'the same command' if given else command}",)
+        stop.args = (f"{done} with {'the same command' if given else command}",)
         raise
 
 

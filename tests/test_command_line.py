@@ -72,7 +72,7 @@ def test_a_stopped_run_says_how_to_go_on(monkeypatch, capsys, flags, how):
     assert how in line
 
 
-def test_a_second_control_c_tells_that_checkpoints_are_whole(monkeypatch, capsys):
+def test_a_second_control_c_tells_that_nothing_was_saved(monkeypatch, capsys):
     def stopped(config, workdir):
         raise KeyboardInterrupt
 
@@ -80,7 +80,9 @@ def test_a_second_control_c_tells_that_checkpoints_are_whole(monkeypatch, capsys
     monkeypatch.setattr(cli, "prepare_jax", lambda: None)
     argv = ["--config=configs/resnext.py", "--workdir=runs/x"]
     assert run_command(lambda: cli.train_command(argv)) == 130
-    assert "the checkpoints in runs/x are whole; go on with" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "interrupted: not saved; go on from the last checkpoint with the same command\n"
+    )
 
 
 def test_an_unknown_name_without_near_misses_lists_what_exists():

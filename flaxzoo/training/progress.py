@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+WIDE = 115  # columns of a terminal that has room for the bar
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
@@ -19,16 +20,15 @@ class ProgressLine:
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
-        self._live = Progress(
-            SpinnerColumn(),
+        figures: list[ProgressColumn] = [
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[text]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
+        ]
+        if self.console.width >= WIDE:
+            steps = TextColumn("step {task.completed:.0f}/{task.total:.0f}")
+            figures[1:1] = [BarColumn(bar_width=20), steps]
+        self._live = Progress(*figures, console=self.console, disable=not self.console.is_terminal)
         self._task = self._live.add_task(
             "compiling", total=total_steps, completed=start_step, text=""
         )

@@ -49,13 +49,15 @@ def test_every_evaluation_is_a_line(clock, capsys):
     ]
 
 
-def test_a_terminal_of_100_columns_shows_the_whole_line(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    with ProgressLine(12_000, 1000, start_step=0) as line:
-        line.show(1000, ROW)
-        line._live.refresh()
-    text = capsys.readouterr().out
-    for part in ("epoch 1.0/12", "step 1000/12000", "12.50%", "lr 0.05", "1,234 images/s"):
-        assert part in text
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_whole_line_fits_a_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    line = ProgressLine(150_120, 5004, start_step=0)
+    line.show(61_549, ROW | {"epoch": 12.3, "learning_rate": 1.2345e-4})
+    with line.console.capture() as capture:
+        line.console.print(line._live.get_renderable())
+    shown = capture.get()
+    assert len(shown.splitlines()) == 1
+    for part in ("epoch 12.3/30 ", "loss 2.500", "12.50%", "lr 0.000123", "1,234 images/s"):
+        assert part in shown
+    assert ("step 61549/150120" in shown) == (columns == 120)
