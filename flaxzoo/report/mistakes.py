@@ -39,7 +39,7 @@ def plot_mistakes(review: Review, path: Path) -> None:
     for i, at in enumerate(worst):
         x, y = GAP + i % columns * cell, 3 * GAP + i // columns * (cell + CAPTION)
         canvas[y : y + PIXELS, x : x + PIXELS] = thumbnail(review.split[int(p.index[at])])
-        true, taken_for = (shorten(review.classes[k], 14) for k in (p.label[at], p.predicted[at]))
+        true, taken_for = (shorten(review.classes[k], 12) for k in (p.label[at], p.predicted[at]))
         below = y + PIXELS + 3
         axes.text(x, below, f"{p.confidence[at]:.0%} {taken_for}", color="#b3261e", fontsize=7,
                   va="top", parse_math=False)  # fmt: skip
