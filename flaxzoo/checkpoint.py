@@ -50,6 +50,15 @@ class Checkpoints:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
+    def best_step(self) -> int | None:
+        """Returns the step of the kept checkpoint with the highest validation accuracy.
+
+        Of several, the latest: it is the one that stays. None where none was validated.
+        """
+        self.wait()
+        scored = [(c.metrics[METRIC], c.step) for c in self._checkpointer.checkpoints if c.metrics]
+        return max(scored)[1] if scored else None
+
     def save(self, step: int, state: Any, accuracy: float | None) -> None:
         """Starts to save; returns once the arrays are copied and the previous save has ended.
 

@@ -5,6 +5,8 @@ import logging
 import operator
 import os
 import re
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +28,9 @@ def run_command(command: Callable[[], None]) -> int:
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command and --workdir go on from the last checkpoint.",
-              file=sys.stderr)  # fmt: skip
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
+        return 128 + getattr(stop, "signum", signal.SIGINT)
     return 0
 
 
@@ -41,7 +42,14 @@ def train_command(argv: Arguments) -> None:
     logging.getLogger("absl").addFilter(lambda record: record.exc_info is None)
     from flaxzoo.training.loop import train  # after the flags: a slip is told before JAX starts
 
-    train(config, workdir)
+    try:
+        train(config, workdir)
+    except KeyboardInterrupt as stop:
+        done = f"{stop}; go on" if str(stop) else "not saved; go on from the last checkpoint"
+        given = any(re.match(r"--?workdir\b", argument) for argument in argv)
+        command = shlex.join([*sys.orig_argv, f"--workdir={workdir}"])
+        stop.args = (f"{done} with {'the same command' if given else command}",)
+        raise
 
 
 def parse_train_flags(argv: Arguments) -> tuple[Config, str]:

@@ -125,6 +125,7 @@ class CheckpointConfig:
     """How often checkpoints are written, and how many stay."""
 
     every: str = "1 epochs"
+    minutes: float = 15.0  # also when so many have passed since the last one; 0: never
     keep: int = 2  # the latest so many, besides the best by validation accuracy
 
 
@@ -156,6 +157,14 @@ class DistillConfig:
 
 
 @dataclass(slots=True, kw_only=True)
+class LogConfig:
+    """Where metrics go besides metrics.jsonl; each needs its library installed."""
+
+    tensorboard: bool = False  # event files in WORKDIR/tensorboard
+    wandb: str = ""  # a project of Weights & Biases
+
+
+@dataclass(slots=True, kw_only=True)
 class Config:
     """One run. Durations are written with their unit: "30 epochs", "500 steps", "5%"."""
 
@@ -179,6 +188,7 @@ class Config:
     sam: SamConfig = field(default_factory=SamConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 def check(config: Any) -> None:
@@ -254,6 +264,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("schedule.threshold_mode", *_one_of("rel", "abs")),
     ("schedule.cooldown", *_from(0)),
     ("schedule.eps", *_from(0)),
+    ("checkpoint.minutes", *_from(0)),
     ("checkpoint.keep", *_from(1)),
 ]
 

@@ -1,12 +1,17 @@
 """python -m flaxzoo."""
 
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from flaxzoo import __main__ as command_line
+from flaxzoo import cli
 from flaxzoo.cli import run_command
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.training import loop
+from flaxzoo.training.interrupt import Interrupted
 
 
 def call(monkeypatch, *arguments: str) -> int:
@@ -44,6 +49,40 @@ def test_exit_codes(error, code, capsys):
 
     assert run_command(command) == code
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "how"),
+    [
+        (["--workdir=runs/x"], "go on with the same command"),
+        ([], "--config=configs/resnext.py --workdir=runs/resnext-"),  # its name has the time in it
+    ],
+)
+def test_a_stopped_run_says_how_to_go_on(monkeypatch, capsys, flags, how):
+    def stopped(config, workdir):
+        raise Interrupted(signal.SIGTERM, 12, Path("somewhere"))
+
+    argv = ["--config=configs/resnext.py", *flags]
+    monkeypatch.setattr(loop, "train", stopped)
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", *argv])
+    assert run_command(lambda: cli.train_command(argv)) == 143
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("interrupted: saved step 12 in somewhere; go on with ")
+    assert how in line
+
+
+def test_a_second_control_c_tells_that_nothing_was_saved(monkeypatch, capsys):
+    def stopped(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train", stopped)
+    monkeypatch.setattr(cli, "prepare_jax", lambda: None)
+    argv = ["--config=configs/resnext.py", "--workdir=runs/x"]
+    assert run_command(lambda: cli.train_command(argv)) == 130
+    assert capsys.readouterr().err == (
+        "interrupted: not saved; go on from the last checkpoint with the same command\n"
+    )
 
 
 def test_an_unknown_name_without_near_misses_lists_what_exists():

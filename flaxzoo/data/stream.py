@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -212,10 +213,21 @@ def _stream(source: BatchSource, workers: int) -> Batches:
     if source.workers:
         options = grain.MultiprocessingOptions(source.workers, per_worker_buffer_size=_AHEAD)
         shared = grain.experimental.DatasetOptions(min_shm_size=_least_shared(source))
-        batches = grain.experimental.WithOptionsIterDataset(batches, shared).mp_prefetch(options)
+        batches = grain.experimental.WithOptionsIterDataset(batches, shared).mp_prefetch(
+            options, worker_init_fn=_leave_signals_alone
+        )
     iterator = iter(batches)
     iterator.start_prefetch()
     return Batches(source, iterator)
+
+
+def _leave_signals_alone(*_: int) -> None:
+    """Lets a worker outlive Control-C and SIGTERM, which reach the whole group of processes.
+
+    The run ends its step first, for which it may still need batches, and then kills its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _least_shared(source: BatchSource) -> int:

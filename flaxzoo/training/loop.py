@@ -10,11 +10,14 @@ import jax
 
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
-from flaxzoo.evaluate import evaluate
+from flaxzoo.evaluate import evaluate, predict
+from flaxzoo.report import Review
+from flaxzoo.training.interrupt import Interrupted, Watch
+from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.progress import ProgressLine
 from flaxzoo.training.run import Run
-from flaxzoo.training.state import TrainState
+from flaxzoo.training.state import Arrays, TrainState
 from flaxzoo.training.trainer import Trainer, build
 
 PLOT_INTERVAL = 60.0  # seconds: a plot takes about one, so not after every short epoch
@@ -34,9 +37,11 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
             written; an unreadable image or a full disk when it is met, and then the run can go on
             from its last checkpoint.
         FloatingPointError: the loss or the parameters are not finite any more.
+        Interrupted: Control-C or a signal asked to stop; the step in progress was ended and saved.
     """
     started = time.monotonic()
     check(config)
+    check_installed(config.log)
     trainer, state = build(config)
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
@@ -64,8 +69,9 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                     f"{error}; the last good checkpoint: {where}. "
                     "A lower learning rate or a warm-up usually helps."
                 ) from None
-            return _finish(trainer, state, run, progress, started)
+            return _finish(trainer, state, run, checkpoints, progress, started)
     finally:
+        run.close()
         checkpoints.close()
 
 
@@ -79,7 +85,7 @@ def _fit(
     # pmap takes arrays of the host; under jit everything has to be put on the devices on purpose.
     guard = "disallow" if config.parallel == "jit" else "allow"
     meter, plotted = Meter(config.batch_size), time.monotonic()
-    with feed.train(start, total - start) as batches:
+    with Watch(config.checkpoint.minutes) as watch, feed.train(start, total - start) as batches:
         for step, batch in enumerate(batches, start + 1):
             inputs = devices.train_inputs(batch)
             with jax.transfer_guard(guard):
@@ -88,7 +94,8 @@ def _fit(
 
             log_now = step % every["log"] == 0 or step == start + 1
             evaluate_now = step % every["eval"] == 0 or step == total
-            save_now = step % every["save"] == 0 or step == total
+            save_due, signum = watch.poll(meet=log_now)
+            save_now = step % every["save"] == 0 or step == total or save_due or signum
             if not (log_now or evaluate_now or save_now):
                 continue
             row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
@@ -102,6 +109,11 @@ def _fit(
             if save_now or (score is not None and score > best):
                 # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
                 checkpoints.save(step, devices.replicate(state), score)
+                watch.saved()
+            if signum:
+                checkpoints.wait()
+                run.plot()
+                raise Interrupted(signum, step, checkpoints.directory)
             best = best if score is None else max(best, score)
             if time.monotonic() - plotted > PLOT_INTERVAL:
                 run.plot()
@@ -133,51 +145,80 @@ def _best(metrics: list[dict[str, Any]]) -> float:
     return max((score for row in metrics if (score := _score(row)) is not None), default=-1.0)
 
 
-def _evaluate(trainer: Trainer, state: TrainState, split: str) -> dict[str, dict[str, float]]:
-    """Returns the results of the weights under "", and of their average under "ema_"."""
-    weights = {"": state.weights} | ({} if state.ema is None else {"ema_": state.ema})
-    feed = trainer.feeds[split]
-    return {k: evaluate(trainer.eval_step, w, feed, trainer.devices) for k, w in weights.items()}
-
-
 def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
-    results = _evaluate(trainer, state, "validation")
-    return {
-        f"val_{kind}{name}": result[name]
-        for kind, result in results.items()
-        for name in ("loss", "accuracy")
-    }
+    """Returns loss and accuracy, of the weights and of their average if there is one."""
+    row, feed = {}, trainer.feeds["validation"]
+    for prefix, weights in (("val_", state.weights), ("val_ema_", state.ema)):
+        if weights is not None:
+            result = evaluate(trainer.eval_step, weights, feed, trainer.devices)
+            row |= {f"{prefix}{name}": result[name] for name in ("loss", "accuracy")}
+    return row
+
+
+def _scored(state: TrainState) -> dict[str, Arrays]:
+    """Returns the weights that `_score` is about."""
+    return state.weights if state.ema is None else state.ema
 
 
 def _finish(
-    trainer: Trainer, state: TrainState, run: Run, progress: ProgressLine, started: float
+    trainer: Trainer,
+    state: TrainState,
+    run: Run,
+    checkpoints: Checkpoints,
+    progress: ProgressLine,
+    started: float,
 ) -> dict[str, Any]:
-    """Evaluates the last state on the test split, writes plots and summary.json."""
-    scored = [row for row in run.metrics if _score(row) is not None]
-    best = max(scored, key=lambda row: _score(row) or 0.0, default=None)
+    """Evaluates, and writes summary.json, plots and report.html.
+
+    "test" is about the last weights, "test_ema" about their average if there is one. Where a
+    validation split chose an earlier state, that is evaluated as well: "test_of_best". The test
+    split never chooses.
+    """
+    best, devices = checkpoints.best_step(), trainer.devices
+    row = next((row for row in run.metrics if row["step"] == best and "val_accuracy" in row), None)
     summary: dict[str, Any] = {
         "model": trainer.config.model.name,
         "parameters": sum(p.size for p in state.params.values()),
         "steps": int(state.step),
         "final": run.metrics[-1] if run.metrics else None,
-        "best_validation": best
-        and {k: v for k, v in best.items() if k in ("step", "epoch") or k.startswith("val_")},
+        "best_validation": row
+        and {k: v for k, v in row.items() if k in ("step", "epoch") or k.startswith("val_")}
+        | {"checkpoint": f"{checkpoints.directory.name}/{best}"},
     }
-    if "test" in trainer.feeds:
-        results = _evaluate(trainer, state, "test")
-        summary |= {f"{kind}test": result for kind, result in results.items()}
+    review = None
+    if shown := next((name for name in ("test", "validation") if name in trainer.feeds), None):
+        feed = trainer.feeds[shown]
+        result, predictions = predict(trainer.eval_step, _scored(state), feed, devices)
+        review = Review(shown, feed.split, trainer.classes, predictions)
+        if shown == "test":
+            if state.ema is None:
+                summary["test"] = result
+            else:
+                summary["test"] = evaluate(trainer.eval_step, state.weights, feed, devices)
+                summary["test_ema"] = result
+            if best == int(state.step):
+                summary["test_of_best"] = result
+            elif best is not None:
+                weights = _scored(checkpoints.restore(state, best))
+                summary["test_of_best"] = evaluate(trainer.eval_step, weights, feed, devices)
     summary |= {
         "seconds": time.monotonic() - started,
         "devices": [d.device_kind for d in jax.devices()],
         "versions": _versions(),
     }
-    run.plot()
-    run.write_json("summary.json", summary)
-    for name, of in (("test", ""), ("ema_test", " of the averaged weights")):
-        if name in summary:
-            result = summary[name]
-            progress.say(f"test accuracy{of} {result['accuracy']:.2%} on {result['count']} images")
-    progress.say(f"wrote {run.workdir}")
+    run.finish(summary, review)
+    texts = {
+        "test": "",
+        "test_ema": ", averaged weights",
+        "test_of_best": ", of the best by validation",
+    }
+    for key, text in texts.items():
+        if key in summary:
+            result = summary[key]
+            progress.say(
+                f"test accuracy {result['accuracy']:.2%} on {result['count']} images{text}"
+            )
+    progress.say(f"wrote {run.workdir / 'report.html'}")
     return summary
 
 

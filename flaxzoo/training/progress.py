@@ -1,11 +1,13 @@
 """What a run shows while it goes: one live line on a terminal, plain lines anywhere else."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+WIDE = 115  # columns of a terminal that has room for the bar
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
@@ -18,19 +20,19 @@ class ProgressLine:
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
-        self._live = Progress(
-            SpinnerColumn(),
+        figures: list[ProgressColumn] = [
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[text]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
+        ]
+        if self.console.width >= WIDE:
+            steps = TextColumn("step {task.completed:.0f}/{task.total:.0f}")
+            figures[1:1] = [BarColumn(bar_width=20), steps]
+        self._live = Progress(*figures, console=self.console, disable=not self.console.is_terminal)
         self._task = self._live.add_task(
             "compiling", total=total_steps, completed=start_step, text=""
         )
+        self._first: tuple[int, float] | None = None  # step and time of the first metrics
         self._printed = 0.0
 
     def __enter__(self) -> "ProgressLine":
@@ -48,9 +50,11 @@ class ProgressLine:
         """Shows the state after `step` updates; `row` holds what metrics.jsonl got."""
         text = (
             f"loss {row['train_loss']:.3f}  acc {row['train_accuracy']:6.2%}  "
-            f"lr {row['learning_rate']:.4f}  {row['images_per_second']:,.0f} images/s"
+            f"lr {row['learning_rate']:.3g}  {row['images_per_second']:,.0f} images/s"
         )
         epoch = f"epoch {row['epoch']:.1f}/{self.total_steps / self.steps_per_epoch:.3g}"
+        now = time.monotonic()
+        self._first = self._first or (step, now)
         self._live.update(self._task, completed=step, description=epoch, text=text)
         if "val_accuracy" in row:
             self.say(
@@ -58,7 +62,17 @@ class ProgressLine:
                 f"accuracy {row['val_accuracy']:.2%}"
             )
             return
-        now = time.monotonic()
         if not self.console.is_terminal and now - self._printed >= PLAIN_INTERVAL:
             self._printed = now
-            self.say(f"{epoch}  step {step}/{self.total_steps}  {text}")
+            self.say(f"{epoch}  step {step}/{self.total_steps}  {text}{self._left(step, now)}")
+
+    def _left(self, step: int, now: float) -> str:
+        """Returns the time to the end at the pace so far, evaluations included, if it is known.
+
+        The first metrics come after compiling, which the pace leaves out.
+        """
+        first_step, first_time = self._first or (step, now)
+        if step == first_step:
+            return ""
+        pace = (now - first_time) / (step - first_step)
+        return f"  {timedelta(seconds=round(pace * (self.total_steps - step)))} left"

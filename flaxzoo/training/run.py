@@ -1,17 +1,20 @@
-"""The folder of a run: config.json, metrics.jsonl, summary.json, plots/ and checkpoints/."""
+"""The folder of a run: config.json, metrics.jsonl, tables, plots/, report.html and checkpoints/."""
 
 import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxzoo import report
 from flaxzoo.config import Config
 from flaxzoo.errors import UserError
+from flaxzoo.report import Review
 from flaxzoo.training.clock import Clock
+from flaxzoo.training.loggers import Logger, open_loggers
 from flaxzoo.training.schedule import Schedule
 
 
@@ -24,7 +27,10 @@ class Run:
 
     def __init__(self, workdir: str | os.PathLike, config: Config):
         self.workdir = Path(workdir).expanduser().absolute()
+        self.config = config
         self.metrics: list[dict[str, Any]] = []
+        self._started = time.monotonic()
+        self._loggers: Sequence[Logger] = ()
         values = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
         config_file = self.workdir / "config.json"
         with self._writing():
@@ -44,31 +50,63 @@ class Run:
         return self.workdir / "checkpoints"
 
     def resume_metrics(self, step: int) -> None:
-        """Reads what was logged up to `step` and drops what an interrupted run logged after it."""
+        """Reads what was logged up to `step`, drops what an interrupted run logged after it.
+
+        Rows that follow count their seconds from the last of these, and go to the other loggers.
+        """
         path = self.workdir / "metrics.jsonl"
-        if not path.exists():
-            return
-        self.metrics.clear()
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written
-                continue
-            if row["step"] <= step:
-                self.metrics.append(row)
+        if path.exists():
+            self.metrics = [row for row in _read_rows(path) if row["step"] <= step]
+            with self._writing():
+                _replace(path, "".join(json.dumps(row) + "\n" for row in self.metrics))
+        before = self.metrics[-1].get("seconds", 0.0) if self.metrics else 0.0
+        self._started = time.monotonic() - before
         with self._writing():
-            _replace(path, "".join(json.dumps(row) + "\n" for row in self.metrics))
+            self._loggers = open_loggers(
+                self.config.log, self.workdir, step, _flat(dataclasses.asdict(self.config))
+            )
 
     def log(self, **row: Any) -> None:
-        """Appends one line to metrics.jsonl."""
+        """Appends one line to metrics.jsonl, with the seconds since the run began.
+
+        After an evaluation, summary.csv is written anew.
+        """
+        row["seconds"] = time.monotonic() - self._started
         self.metrics.append(row)
-        with self._writing(), (self.workdir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._writing():
+            with (self.workdir / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            if "val_loss" in row:
+                _replace(self.workdir / "summary.csv", report.summary_csv(self.metrics))
+        for logger in self._loggers:
+            logger.log(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def plot(self) -> None:
-        """Draws what was logged into plots/."""
+        """Draws what was logged into plots/, and report.html from it."""
         with self._writing():
             report.plot_curves(self.metrics, self.plots)
+            self._write_page()
+
+    def finish(self, summary: dict[str, Any], review: Review | None) -> None:
+        """Writes everything that tells about a run that has ended.
+
+        Args:
+            review: of the split that the pictures are about; None where only training images exist.
+        """
+        with self._writing():
+            report.plot_curves(self.metrics, self.plots)
+            _replace(self.workdir / "summary.csv", report.summary_csv(self.metrics))
+            if review is not None:
+                report.plot_confusion(review, self.plots / "confusion.png")
+                report.plot_mistakes(review, self.plots / "mistakes.png")
+                _replace(self.workdir / "classes.csv", report.classes_csv(review))
+            self._write_page(summary, review)
+            self.write_json("summary.json", summary)
+
+    def close(self) -> None:
+        """Closes the other loggers."""
+        for logger in self._loggers:
+            logger.close()
 
     def plot_schedule(self, learning_rate: Schedule, clock: Clock) -> None:
         """Draws the rates of all steps, those to come as well, into plots/."""
@@ -81,6 +119,19 @@ class Run:
         """Writes `content` to a file of the run, whole or not at all."""
         with self._writing():
             _replace(self.workdir / name, json.dumps(content, indent=2) + "\n")
+
+    def _write_page(
+        self, summary: dict[str, Any] | None = None, review: Review | None = None
+    ) -> None:
+        page = report.page(
+            name=self.workdir.name,
+            config=_flat(dataclasses.asdict(self.config)),
+            metrics=self.metrics,
+            pictures=self.plots,
+            summary=summary,
+            review=review,
+        )
+        _replace(self.workdir / "report.html", page)
 
     def _has_checkpoint(self) -> bool:
         return self.checkpoints.is_dir() and any(
@@ -97,10 +148,16 @@ class Run:
             ) from error
 
 
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the line that was being written
+            yield json.loads(line)
+
+
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -168,7 +168,11 @@ def averaged(ema: Any, new: TrainState, config: EmaConfig) -> Any:
 
 
 def make_eval_step(model_def: ModelDef, config: Config) -> Callable[..., Metrics]:
-    """Returns eval_step(params, batch_stats, inputs, resident) -> sums of loss and correct answers.
+    """Returns eval_step(params, batch_stats, inputs, resident) -> what the model made of a batch.
+
+    That is the sums "loss", "correct" and "count", and for each image [b] "seen", "predicted",
+    "confidence" (the probability of the predicted class) and "image_loss". These cost next to
+    nothing and stay on the device unless they are asked for, which a second program would not.
 
     `inputs["mask"]` is False for the padding of the last batch, which counts for nothing.
     """
@@ -180,8 +184,13 @@ def make_eval_step(model_def: ModelDef, config: Config) -> Callable[..., Metrics
         logits = model(normalize(images, config.data.mean, config.data.std))
         mask = inputs["mask"]
         losses = cross_entropy_per_image(logits, labels)
-        correct = jnp.argmax(logits, -1) == labels
+        predicted = jnp.argmax(logits, -1)
+        correct = predicted == labels
         return {
+            "seen": mask,
+            "predicted": predicted,
+            "confidence": jnp.exp(-cross_entropy_per_image(logits, predicted)),
+            "image_loss": losses,
             "loss": jnp.sum(jnp.where(mask, losses, 0)),
             "correct": jnp.sum(correct & mask),
             "count": jnp.sum(mask),

@@ -36,6 +36,7 @@ class Trainer:
     config: Config
     devices: Devices
     feeds: dict[str, Feed]
+    classes: tuple[str, ...]
     clock: Clock
     every: dict[str, int]
     learning_rate: Schedule
@@ -92,6 +93,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         config=config,
         devices=devices,
         feeds=feeds,
+        classes=dataset.classes,
         clock=clock,
         every=every,
         learning_rate=jax.jit(learning_rate),

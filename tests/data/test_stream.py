@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -190,6 +192,18 @@ def test_closing_early_leaves_nothing_running(workers):
             assert not thread.is_alive()
     with pytest.raises(StopIteration):
         next(batches)
+
+
+def test_workers_outlive_the_signals_that_ask_a_run_to_stop():
+    options = {"seed": 0, "batch_size": 4, "image_size": 8, "num_steps": 12}
+    with train_batches(numbered(), workers=1, **options) as batches:
+        first = next(batches)  # they work by now
+        (worker,) = multiprocessing.active_children()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, signum)
+        rest = list(batches)
+    with train_batches(numbered(), **options) as expected:
+        assert_same([first, *rest], list(expected))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

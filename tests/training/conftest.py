@@ -1,7 +1,9 @@
 """A run that takes seconds."""
 
+import jax
 import pytest
 
+from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import (
     AugmentConfig,
     CheckpointConfig,
@@ -10,6 +12,7 @@ from flaxzoo.config import (
     OptimizerConfig,
     data_config,
 )
+from flaxzoo.training.trainer import build
 
 
 @pytest.fixture
@@ -25,3 +28,16 @@ def config() -> Config:
         optimizer=OptimizerConfig(learning_rate=0.05),
         checkpoint=CheckpointConfig(every="2 steps"),
     )
+
+
+@pytest.fixture
+def saved_arrays():
+    """Returns the arrays of the latest checkpoint in a run's folder."""
+
+    def load(config, workdir):
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+        state = checkpoints.restore(build(config)[1])
+        checkpoints.close()
+        return jax.device_get(state)
+
+    return load

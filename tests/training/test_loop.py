@@ -9,19 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxzoo.checkpoint import Checkpoints
+from flaxzoo import evaluate
 from flaxzoo.errors import UserError
 from flaxzoo.training import loop
 from flaxzoo.training import trainer as trainers
 from flaxzoo.training.loop import train
-from flaxzoo.training.trainer import build
-
-
-def final_params(config, workdir):
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
-    state = checkpoints.restore(build(config)[1])
-    checkpoints.close()
-    return jax.device_get((state.params, state.batch_stats, state.opt_state))
 
 
 def test_a_run_leaves_everything_it_promises(config, tmp_path):
@@ -30,7 +22,8 @@ def test_a_run_leaves_everything_it_promises(config, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 64
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {
-        "loss.png", "accuracy.png", "learning_rate.png", "schedule.png"
+        "loss.png", "accuracy.png", "learning_rate.png", "schedule.png", "confusion.png",
+        "mistakes.png",
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -48,7 +41,7 @@ def test_the_loss_falls(config, tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch, saved_arrays):
     train(config, tmp_path / "whole", quiet=True)
 
     real_log, seen = loop.Run.log, []
@@ -66,7 +59,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypat
     train(config, tmp_path / "cut", quiet=True)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    chex.assert_trees_all_equal(final_params(config, whole), final_params(config, cut))
+    chex.assert_trees_all_equal(saved_arrays(config, whole), saved_arrays(config, cut))
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]  # what was logged after the last checkpoint was dropped
 
@@ -150,6 +143,55 @@ def test_the_best_checkpoint_stays_besides_the_latest(config, tmp_path, monkeypa
     assert summary["best_validation"]["step"] == 2
     kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
     assert kept == {"2", "5", "6"}
+
+
+def test_the_best_checkpoint_is_tested_besides_the_last_state(config, tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(
+        loop, "_validate", lambda *_: {"val_loss": 0.0, "val_accuracy": next(accuracies)}
+    )
+    config.eval_every, config.schedule.name = "1 steps", "constant"
+    summary = train(config, tmp_path / "long", quiet=True)
+    best = {"step": 2, "epoch": 0.1, "val_accuracy": 0.9, "checkpoint": "checkpoints/2"}
+    assert summary["best_validation"] == best
+    monkeypatch.undo()
+
+    config.duration = "2 steps"  # the same two steps, since the rate is constant
+    assert summary["test_of_best"] == train(config, tmp_path / "short", quiet=True)["test"]
+    assert summary["test"] != summary["test_of_best"]
+
+
+def test_of_equally_good_checkpoints_the_one_that_was_kept_is_named(config, tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2, 0.9, 0.4, 0.5])
+    monkeypatch.setattr(
+        loop, "_validate", lambda *_: {"val_loss": 0.0, "val_accuracy": next(accuracies)}
+    )
+    config.eval_every, config.checkpoint.keep = "1 steps", 1
+    summary = train(config, tmp_path, quiet=True)
+    assert summary["best_validation"]["step"] == 4
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4", "6"}
+
+
+def test_the_test_split_is_not_looked_at_before_the_end(config, tmp_path, monkeypatch):
+    real_judge, log = evaluate._judge, []
+
+    def judge(eval_step, state, feed, *rest):
+        log.append((len(feed), int(state.step)))
+        return real_judge(eval_step, state, feed, *rest)
+
+    monkeypatch.setattr(evaluate, "_judge", judge)
+    train(config, tmp_path, quiet=True)
+    assert log[:2] == [(144, 3), (144, 6)]
+    assert {images for images, _ in log[2:]} == {360}
+
+
+def test_without_a_validation_split_nothing_is_best(config, tmp_path):
+    config.data.validation = 0.0
+    summary = train(config, tmp_path, quiet=True)
+    assert summary["best_validation"] is None
+    assert "test_of_best" not in summary
+    kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"4", "6"}  # the latest two
 
 
 def test_pmap_trains_the_same_run(config, tmp_path):

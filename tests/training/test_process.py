@@ -1,4 +1,4 @@
-"""SIGKILL, then the same command again."""
+"""SIGKILL, then the same command again; SIGTERM."""
 
 import json
 import os
@@ -48,6 +48,15 @@ def logged_steps(workdir: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+def wait_for(process: subprocess.Popen, workdir: Path, steps: int) -> None:
+    """Returns once so many steps are logged."""
+    deadline = time.monotonic() + TIME_LIMIT
+    while logged_steps(workdir) < steps:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run took no steps"
+        time.sleep(0.01)
+
+
 def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     config, _ = parse_train_flags(FLAGS)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
@@ -66,11 +75,7 @@ def whole_run(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("steps", [1, 7])  # before the first checkpoint, and after some
 def test_a_killed_run_ends_bit_equal_to_one_that_was_not(whole_run, tmp_path, steps):
     process = start(tmp_path / "killed")
-    deadline = time.monotonic() + TIME_LIMIT
-    while logged_steps(tmp_path / "killed") < steps:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the run took no steps"
-        time.sleep(0.01)
+    wait_for(process, tmp_path / "killed", steps)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
@@ -83,6 +88,19 @@ def test_a_killed_run_ends_bit_equal_to_one_that_was_not(whole_run, tmp_path, st
         for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     ]
     assert steps == list(range(1, 13))
+
+
+def test_a_terminated_run_saves_and_says_how_to_go_on(tmp_path):
+    process = start(tmp_path)
+    wait_for(process, tmp_path, 1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=TIME_LIMIT)
+    assert process.returncode == 128 + signal.SIGTERM
+    last = output.splitlines()[-1]
+    step = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert last == (
+        f"interrupted: saved step {step} in {tmp_path / 'checkpoints'}; go on with the same command"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""Pictures of a run: its metrics and its schedule."""
+"""Curves of a run: its metrics and its schedule."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from flaxzoo.report.figure import new_figure, save
 
 Metrics = Sequence[dict[str, Any]]
 
@@ -39,9 +41,7 @@ def plot_schedule(
 
 
 def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> None:
-    from matplotlib.figure import Figure  # the figure class alone: no window, no global state
-
-    figure = Figure(figsize=(6, 4))
+    figure = new_figure(6.0, 4.0)
     # Margins by hand: working them out ("constrained" layout) takes half of the drawing time.
     axes = figure.add_axes((0.13, 0.13, 0.84, 0.82))
     for label, key in curves.items():
@@ -55,6 +55,4 @@ def _plot(metrics: Metrics, path: Path, ylabel: str, curves: dict[str, str]) -> 
     axes.spines[["top", "right"]].set_visible(False)
     if len(axes.get_lines()) > 1:
         axes.legend(frameon=False)
-    temporary = path.with_name(f".{path.name}")  # a picture is replaced whole or not at all
-    figure.savefig(temporary, dpi=120)
-    temporary.replace(path)
+    save(figure, path)
