@@ -138,7 +138,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
             f"config.data.image_size={size}."
         )
     model_def, params, batch_stats = split_model(model)
-    optimizer = make_optimizer(config.optimizer, learning_rate)
+    optimizer = make_optimizer(config.optimizer, learning_rate, model)
     state = TrainState(
         jnp.zeros((), jnp.int32), params, batch_stats, jax.jit(optimizer.init)(params)
     )

@@ -27,9 +27,9 @@ def take_steps(parallel):
     config = Config(parallel=parallel, augment=AugmentConfig(flip=True, shift=2),
                     optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"))
     devices = all_devices(parallel)
-    model_def, params, stats = split_model(
-        create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
-    optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
+    model = create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64")
+    model_def, params, stats = split_model(model)
+    optimizer = make_optimizer(config.optimizer, lambda step: 0.05, model)
     state = devices.replicate(
         TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
     rng = np.random.default_rng(0)
