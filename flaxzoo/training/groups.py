@@ -64,13 +64,18 @@ def matching(patterns: Sequence[str], names: Collection[str], field: str) -> dic
             ) from None
         found[pattern] = [name for name in names if compiled.search(torch_name(name))]
         if not found[pattern]:
-            known = sorted(map(torch_name, names))
-            near = difflib.get_close_matches(re.sub(r"[\^$\\]", "", pattern), known, 3, cutoff=0.3)
-            raise UserError(
-                f"config.{field}: {pattern!r} is found in no parameter's name; there are "
-                f"{len(known)}, like {', '.join(near or known[:3])}."
-            )
+            raise _not_found(pattern, sorted(map(torch_name, names)), field)
     return found
+
+
+def _not_found(pattern: str, names: list[str], field: str) -> UserError:
+    modules = {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
+    plain = re.sub(r"[\^$\\()\[\]]", "", pattern)
+    near = difflib.get_close_matches(plain, sorted(modules.union(names)), 3)
+    return UserError(
+        f"config.{field}: {pattern!r} is found in no parameter's name; there are {len(names)}, "
+        f"like {', '.join(near or names[:3])}."
+    )
 
 
 def is_weight(name: str, shape: tuple[int, ...]) -> bool:
