@@ -86,7 +86,7 @@ class OptimizerConfig:
 
     name: str = "sgd"  # sgd, adam, adamw, rmsprop, rmsprop_tf, lamb, lars, lion or muon
     learning_rate: float = 0.1
-    weight_decay: float | None = None  # sgd: 1e-4
+    weight_decay: float | None = None  # of sgd: 1e-4; of others torch's and timm's
     momentum: float | None = None  # sgd, rmsprop, rmsprop_tf, lars, muon; of sgd and lars: 0.9
     nesterov: bool | None = None  # sgd, lars, muon
     betas: tuple[float, ...] | None = None  # adam, adamw, lamb, lion; muon: of its AdamW

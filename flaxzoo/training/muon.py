@@ -30,9 +30,9 @@ def muon(
 
     Jordan 2024, https://kellerjordan.github.io/posts/muon: momentum, whose singular values are then
     made about 1; decoupled decay. The kernel of a convolution is the matrix that takes a patch to
-    its outputs, as in timm.optim.Muon. Three departures from torch: it rounds the iteration that
-    does this to bfloat16, here it runs in the gradient's type; torch's default for `adjust_lr_fn`
-    is "original"; and optax.contrib.muon corrects the bias of the momentum, these two do not.
+    its outputs, as in timm.optim.Muon. Two departures from torch: it rounds the iteration that
+    does this to bfloat16, here it runs in the gradient's type; and its default for `adjust_lr_fn`
+    is "original". (optax.contrib.muon corrects the bias of the momentum: another algorithm.)
 
     Args:
         matrices: the parameters that are orthogonalised, by name: True or False for each.
