@@ -78,13 +78,36 @@ class ModelConfig:
 
 @dataclass(slots=True, kw_only=True)
 class OptimizerConfig:
-    """One of flaxzoo.training.optimizer.OPTIMIZERS, in torch's terms."""
+    """One of flaxzoo.training.optimizer.OPTIMIZERS, in torch's and timm's terms.
 
-    name: str = "sgd"
+    Options that are None have the algorithm's own default; one that it lacks must not be set, or be
+    0 or False. Patterns are regular expressions that are searched for in torch's names, such as
+    "layer1.0.conv1.weight"; one that is found nowhere is an error.
+    """
+
+    name: str = "sgd"  # sgd, adam, adamw, rmsprop, rmsprop_tf, lamb, lars, lion or muon
     learning_rate: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4  # on every parameter, as torch does
+    weight_decay: float | None = None  # of sgd: 1e-4; of others torch's and timm's
+    momentum: float | None = None  # sgd, rmsprop, rmsprop_tf, lars, muon; of sgd and lars: 0.9
+    nesterov: bool | None = None  # sgd, lars, muon
+    betas: tuple[float, ...] | None = None  # adam, adamw, lamb, lion; muon: of its AdamW
+    eps: float | None = None
+    alpha: float | None = None  # rmsprop, rmsprop_tf
+    centered: bool | None = None  # rmsprop, rmsprop_tf
+    lr_in_momentum: bool | None = None  # rmsprop_tf
+    max_grad_norm: float | None = None  # lamb; 0 for no clipping
+    trust_clip: bool | None = None  # lamb
+    trust_coeff: float | None = None  # lars
+    always_adapt: bool | None = None  # lamb, lars: trust ratios of what does not decay, too
+    adjust_lr_fn: str | None = None  # muon: original or match_rms_adamw
+    decay_on: str = "all"  # parameters as torch does, or "weights": no bias, norm, token, table
+    decay_exclude: tuple[str, ...] = ()  # patterns of further parameters without weight decay
+    layer_decay: float = 1.0  # of the rate, once for each layer below the head (groups.layers_of)
+    rates: tuple[str, ...] = ()  # "PATTERN=FACTOR" on the learning rate, like "^fc=10"
+    freeze: tuple[str, ...] = ()  # patterns of parameters that are not trained
+    clip_norm: float = 0.0  # of all gradients together; 0 for none, as for the next two
+    clip_value: float = 0.0  # of each number
+    clip_agc: float = 0.0  # of the gradient of each unit, as a fraction of its weights' norm
 
 
 @dataclass(slots=True, kw_only=True)
@@ -206,8 +229,11 @@ def check(config: Any) -> None:
         value = operator.attrgetter(name)(config)
         if value is not None and not valid(value):
             raise UserError(f"config.{name} must be {expected}; got {value!r}.")
-    if config.optimizer.nesterov and not config.optimizer.momentum:
+    if config.optimizer.nesterov and config.optimizer.momentum == 0:
         raise UserError("config.optimizer.nesterov needs config.optimizer.momentum above 0.")
+    clippings = [c for c in ("norm", "value", "agc") if getattr(config.optimizer, f"clip_{c}")]
+    if len(clippings) > 1:
+        raise UserError(f"config.optimizer: one of clip_{' and clip_'.join(clippings)}, not both.")
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
@@ -241,11 +267,25 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("augment.shift", *_from(0)),
     ("model.num_classes", *_from(0)),
     ("optimizer.learning_rate", *_from(0)),
-    ("optimizer.momentum", *_from(0, 1)),
-    ("optimizer.weight_decay", *_from(0)),
     ("schedule.warmup_kind", *_one_of("linear", "constant")),
     ("schedule.warmup_factor", lambda value: 0 <= value <= 1, "from 0 to 1"),
     ("schedule.min_rate", *_from(0)),
+    ("optimizer.weight_decay", *_from(0)),
+    ("optimizer.momentum", *_from(0, 1)),
+    (
+        "optimizer.betas",
+        lambda b: len(b) == 2 and all(0 <= x < 1 for x in b),
+        "two numbers of [0, 1)",
+    ),
+    ("optimizer.eps", *_POSITIVE),
+    ("optimizer.alpha", *_from(0, 1)),
+    ("optimizer.max_grad_norm", *_from(0)),
+    ("optimizer.trust_coeff", *_POSITIVE),
+    ("optimizer.decay_on", *_one_of("all", "weights")),
+    ("optimizer.layer_decay", lambda decay: 0 < decay <= 1, "above 0 and at most 1"),
+    ("optimizer.clip_norm", *_from(0)),
+    ("optimizer.clip_value", *_from(0)),
+    ("optimizer.clip_agc", *_from(0)),
     ("schedule.gamma", *_POSITIVE),
     ("ema.decay", *_from(0, 1)),
     ("sam.rho", *_from(0)),
@@ -283,10 +323,10 @@ def _check_types(config: Any, prefix: str) -> None:
 
 def _as_type(value: Any, hint: Any, name: str) -> Any:
     """Returns `value` if it is of the type; an int may stand for a float, a list for a tuple."""
-    if isinstance(hint, types.UnionType):  # T | None
+    if isinstance(hint, types.UnionType):  # X | None
         if value is None:
             return None
-        hint = typing.get_args(hint)[0]
+        hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
     if typing.get_origin(hint) is tuple and isinstance(value, tuple | list):
         return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
                      for i, v in enumerate(value))  # fmt: skip

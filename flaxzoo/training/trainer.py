@@ -82,10 +82,9 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
             "a plateau schedule follows the validation loss, and there is no validation split: "
             "set config.data.validation."
         )
-    model_def, params, batch_stats = split_model(
-        _model(config, dataset.channels, config.model.name, config.model.pretrained)
-    )
-    optimizer = make_optimizer(config.optimizer, learning_rate)
+    model = _model(config, dataset.channels, config.model.name, config.model.pretrained)
+    optimizer = make_optimizer(config.optimizer, learning_rate, model)
+    model_def, params, batch_stats = split_model(model)
     teacher_def, teacher = _teacher(config, dataset.channels)
     make_step = partial(make_train_step, model_def, optimizer, config)
     plan = partial(Plan, axis_name=devices.axis_name, teacher_def=teacher_def)

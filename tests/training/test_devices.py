@@ -28,9 +28,9 @@ def take_steps(parallel):
                     optimizer=OptimizerConfig(learning_rate=0.05), data=data_config("digits"),
                     model=ModelConfig(num_classes=10))
     devices = all_devices(parallel)
-    model_def, params, stats = split_model(
-        create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64"))
-    optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
+    model = create_model("resnext_tiny", in_channels=1, dtype="float64", param_dtype="float64")
+    model_def, params, stats = split_model(model)
+    optimizer = make_optimizer(config.optimizer, lambda step: 0.05, model)
     state = devices.replicate(first_state(params, stats, optimizer, config))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)

@@ -152,7 +152,9 @@ def test_the_best_checkpoint_is_tested_besides_the_last_state(config, tmp_path, 
     )
     config.eval_every, config.schedule.name = "1 steps", "constant"
     summary = train(config, tmp_path / "long", quiet=True)
-    best = {"step": 2, "epoch": 0.1, "val_accuracy": 0.9, "checkpoint": "checkpoints/2"}
+    best = {
+        "step": 2, "epoch": 0.1, "val_loss": 0.0, "val_accuracy": 0.9, "checkpoint": "checkpoints/2"
+    }  # fmt: skip
     assert summary["best_validation"] == best
     monkeypatch.undo()
 
