@@ -26,6 +26,7 @@ class DataConfig:
         0  # height and width that the model sees; 0 for the larger side of stored arrays
     )
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
+    sampling: str = "shuffle"  # each image once an epoch; or "balanced": each class equally often
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
     validation: float = 0.1  # fraction of the training split held out to validate on
     mean: tuple[float, ...] = (0.5,)  # of pixels in 0..1, one number or one a channel
@@ -72,7 +73,7 @@ class ModelConfig:
     name: str = "resnet18"
     stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
     num_classes: int = 0  # 0 takes it from the data
-    pretrained: str = ""  # a file of weights with torch's names
+    freeze_norm: bool = False  # batch normalisation keeps and uses the statistics of `init_from`
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,9 +110,11 @@ class Config:
     """One run. Durations are written with their unit: "30 epochs", "500 steps", "5%"."""
 
     seed: int = 0
+    init_from: str = ""  # weights to start from: a file, a run's folder, or a published name
     batch_size: int = 128  # over all devices
     duration: str = "30 epochs"
     label_smoothing: float = 0.0
+    class_weights: str = "none"  # of the loss: see flaxzoo.class_weights
     dtype: str = "auto"  # float32, bfloat16, or auto: bfloat16 on TPU and GPU
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
     eval_every: str = "1 epochs"
@@ -141,6 +144,15 @@ def check(config: Any) -> None:
             raise UserError(f"config.{name} must be {expected}; got {value!r}.")
     if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("config.optimizer.nesterov needs config.optimizer.momentum above 0.")
+    if config.model.freeze_norm and not config.init_from:
+        raise UserError(
+            "config.model.freeze_norm keeps the statistics of loaded weights: set config.init_from."
+        )
+    if config.data.sampling == "balanced" and config.class_weights != "none":
+        raise UserError(
+            "config.data.sampling='balanced' and config.class_weights="
+            f"{config.class_weights!r} both make up for uneven classes: use one of them."
+        )
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
@@ -160,12 +172,14 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("seed", *_from(0, 2**32)),
     ("batch_size", *_from(1)),
     ("label_smoothing", *_from(0, 1)),
+    ("class_weights", *_one_of("none", "balanced", "effective")),
     ("dtype", *_one_of("auto", "float32", "bfloat16")),
     ("parallel", *_one_of("jit", "pmap")),
     ("data.image_size", *_from(0)),
     ("data.resize", *_from(0)),
     ("data.crop", *_one_of("resize", "center", "random_resized")),
     ("data.validation", *_from(0, 1)),
+    ("data.sampling", *_one_of("shuffle", "balanced")),
     ("data.std", lambda std: all(s > 0 for s in std), "positive"),
     ("data.workers", *_from(0)),
     ("data.on_error", *_one_of("raise", "skip")),

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.errors import UserError
 from flaxzoo.evaluate import evaluate
-from flaxzoo.models import create_model, takes
 from flaxzoo.training.feed import Feed, resolve
+from flaxzoo.training.init_from import ORIGIN_FILE, Origin, initial_model, origin_of
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
@@ -42,6 +42,7 @@ class Trainer:
     learning_rate: Schedule
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
+    origin: Origin | None  # of the first weights
 
 
 def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
     """
     started = time.monotonic()
     check(config)
-    trainer, state = build(config)
+    trainer, state = build(config, origin_of(Path(workdir).expanduser(), config.init_from))
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:
@@ -76,6 +77,9 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                 progress.say(f"going on from step {step} in {run.workdir}")
             else:
                 progress.say(_description(trainer, state, run))
+                if trainer.origin is not None:
+                    run.write_json(ORIGIN_FILE, asdict(trainer.origin))
+                    progress.say(str(trainer.origin))
             try:
                 state = _fit(trainer, state, run, checkpoints, progress)
                 checkpoints.wait()  # a save that fails is told before a result is
@@ -92,8 +96,11 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         checkpoints.close()
 
 
-def build(config: Config) -> tuple[Trainer, TrainState]:
+def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainState]:
     """Loads the data, creates the model and prepares the steps; nothing is compiled yet.
+
+    Args:
+        origin: of a run that goes on from its checkpoint; see `initial_model`.
 
     Raises:
         UserError: something in `config` does not exist or contradicts the data.
@@ -119,18 +126,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
     }
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
     size = config.data.image_size
-    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
-    if takes(config.model.name, "image_size"):
-        options["image_size"] = size
-    model = create_model(
-        config.model.name,
-        num_classes=config.model.num_classes,
-        in_channels=dataset.channels,
-        seed=config.seed,
-        dtype=_compute_dtype(config.dtype),
-        pretrained=config.model.pretrained or None,
-        **options,
-    )
+    model, origin = initial_model(config, dataset.channels, _compute_dtype(config.dtype), origin)
     model.check_shape((config.batch_size, size, size, dataset.channels))
     if size < model.min_train_size:
         raise UserError(
@@ -152,6 +148,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
         learning_rate=jax.jit(learning_rate),
         train_step=devices.compile_train(step),
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
+        origin=origin,
     )
     return trainer, devices.replicate(state)
 
