@@ -12,13 +12,14 @@ checkpoints/STEP, or a published name, which is looked for where torch keeps its
 downloaded: "imagenet" for the model's own, "resnet50.IMAGENET1K_V1" for certain ones. On a machine
 without a network, such as a Kaggle notebook, give the path of the file.
 
-Transfer by SGD with momentum, which serves convolutional nets and transformers alike and has one
-number to tune: Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974, appendix A.5: Nesterov
-momentum 0.9, a cosine to zero), Kolesnikov et al. 2020 (BiT, https://arxiv.org/abs/1912.11370:
-a warm-up). With transformers, a rate of 0.003 and config.optimizer.weight_decay=0 are Dosovitskiy
-et al.'s (2021, https://arxiv.org/abs/2010.11929, appendix B.1.1). Uneven classes weigh alike in the
-loss; --config.class_weights=none --config.data.sampling=balanced draws them alike instead. With
-batches of less than about 16, --config.model.freeze_norm keeps the statistics of `init_from`.
+SGD with momentum, a short warm-up and a cosine serve convolutional nets and transformers alike:
+Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974), whose range of rates has 0.01 in its
+middle; BiT, Kolesnikov et al. 2020 (https://arxiv.org/abs/1912.11370); ViT, Dosovitskiy et al. 2021
+(https://arxiv.org/abs/2010.11929, without weight decay: config.optimizer.weight_decay=0).
+
+Uneven classes weigh alike in the loss; --config.class_weights=none --config.data.sampling=balanced
+draws them alike instead. --config.model.freeze_norm keeps the statistics of `init_from`, which
+small batches would spoil.
 """
 
 from flaxzoo.config import (
