@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from flaxzoo.errors import UserError
 
@@ -114,6 +115,32 @@ class Checkpoints:
                 self._checkpointer.close()
             for unfinished in self.directory.glob(f"*{_UNFINISHED}"):
                 shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def read_weights(checkpoint: Path) -> dict[str, np.ndarray]:
+    """Returns the parameters and running statistics in a checkpoint's folder, by dotted name.
+
+    The averaged ones, where the run kept an average. Nothing is written, and the model need not be
+    known.
+
+    Raises:
+        UserError: the folder is no checkpoint of a run, or is damaged.
+    """
+    from orbax.checkpoint import v1
+
+    ocp: Any = v1
+    with _told(checkpoint, "read"):
+        path = checkpoint.absolute()
+        saved = ocp.checkpointables_metadata(path).metadata["state"]
+        wanted = ("ema",) if saved.get("ema") else ("params", "batch_stats")
+        makers = {
+            True: lambda array: np.empty(array.shape, array.dtype),
+            False: lambda _: ocp.PLACEHOLDER,  # is not read
+        }
+        abstract = {key: jax.tree.map(makers[key in wanted], part) for key, part in saved.items()}
+        state = ocp.load_checkpointables(path, {"state": abstract})["state"]
+        arrays = state["ema"] if "ema" in wanted else state
+        return arrays["params"] | arrays["batch_stats"]
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

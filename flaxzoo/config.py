@@ -27,6 +27,7 @@ class DataConfig:
     )
     train_sizes: tuple[int, ...] = ()  # in equal parts of the run, the last one image_size
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
+    sampling: str = "shuffle"  # each image once an epoch; or "balanced": each class equally often
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
     validation: float = 0.1  # fraction of the training split held out to validate on
     mean: tuple[float, ...] = (0.5,)  # of pixels in 0..1, one number or one a channel
@@ -73,7 +74,7 @@ class ModelConfig:
     name: str = "resnet18"
     stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
     num_classes: int = 0  # 0 takes it from the data
-    pretrained: str = ""  # a file of weights with torch's names
+    freeze_norm: bool = False  # batch normalisation keeps and uses the statistics of `init_from`
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,7 +174,8 @@ class DistillConfig:
     """A teacher whose logits the model is to reach."""
 
     model: str = ""  # a variant; "" for no teacher
-    init_from: str = ""  # its weights
+    stem: str = ""  # its stem; "" for its own
+    init_from: str = ""  # its weights, as those of the model
     weight: float = 0.5  # of the distance from the teacher; the rest is the loss on the labels
     temperature: float = 1.0  # of both in the soft distance
     hard: bool = False  # the class that the teacher chooses, instead of its probabilities
@@ -192,11 +194,13 @@ class Config:
     """One run. Durations are written with their unit: "30 epochs", "500 steps", "5%"."""
 
     seed: int = 0
+    init_from: str = ""  # weights to start from: a file, a run's folder, or a published name
     batch_size: int = 128  # over all devices
     duration: str = "30 epochs"
     accumulate: int = 1  # parts of a batch, computed one after the other to need less memory
     loss: str = "cross_entropy"  # or "binary_cross_entropy"
     label_smoothing: float = 0.0
+    class_weights: str = "none"  # of the loss: see flaxzoo.class_weights
     dtype: str = "auto"  # float32, bfloat16, float16, or auto: bfloat16 on TPU and GPU
     remat: bool = False  # less memory for more computation: norms and activations run twice
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
@@ -234,6 +238,15 @@ def check(config: Any) -> None:
     clippings = [c for c in ("norm", "value", "agc") if getattr(config.optimizer, f"clip_{c}")]
     if len(clippings) > 1:
         raise UserError(f"config.optimizer: one of clip_{' and clip_'.join(clippings)}, not both.")
+    if config.model.freeze_norm and not config.init_from:
+        raise UserError(
+            "config.model.freeze_norm keeps the statistics of loaded weights: set config.init_from."
+        )
+    if config.data.sampling == "balanced" and config.class_weights != "none":
+        raise UserError(
+            "config.data.sampling='balanced' and config.class_weights="
+            f"{config.class_weights!r} both make up for uneven classes: use one of them."
+        )
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
@@ -255,12 +268,14 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("accumulate", *_from(1)),
     ("loss", *_one_of("cross_entropy", "binary_cross_entropy")),
     ("label_smoothing", *_from(0, 1)),
+    ("class_weights", *_one_of("none", "balanced", "effective")),
     ("dtype", *_one_of("auto", "float32", "bfloat16", "float16")),
     ("parallel", *_one_of("jit", "pmap")),
     ("data.image_size", *_from(0)),
     ("data.resize", *_from(0)),
     ("data.crop", *_one_of("resize", "center", "random_resized")),
     ("data.validation", *_from(0, 1)),
+    ("data.sampling", *_one_of("shuffle", "balanced")),
     ("data.std", lambda std: all(s > 0 for s in std), "positive"),
     ("data.workers", *_from(0)),
     ("data.on_error", *_one_of("raise", "skip")),

@@ -71,6 +71,13 @@ def test_the_default_workdir_is_named_after_the_config():
         (["--config.optimizer.learning_rate=inf"], "must be a finite number; got inf"),
         (["--config.batch_size=None"], "config.batch_size must be of type int; got None"),
         (["--config.optimizer.momentum=0"], "nesterov needs config.optimizer.momentum"),
+        (["--config.data.sampling=even"], "must be shuffle or balanced; got 'even'"),
+        (["--config.class_weights=even"], "must be none or balanced or effective; got 'even'"),
+        (
+            ["--config.class_weights=effective", "--config.data.sampling=balanced"],
+            "both make up for uneven classes",
+        ),
+        (["--config.model.freeze_norm", "--config.init_from="], "set config.init_from"),
         (["--config.seed=99999999999"], "config.seed must be from 0 up to"),
         (["--wrkdir=x"], "did you mean: workdir|Did you mean: workdir"),
         (["stray"], "unexpected argument 'stray'"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from flaxzoo.data import transforms
 from flaxzoo.data.dataset import Split
-from flaxzoo.data.order import batch_indices, eval_batch, philox
+from flaxzoo.data.order import ClassBalance, batch_indices, eval_batch, philox
 from flaxzoo.errors import UserError, unknown
 
 Batch = dict[str, np.ndarray]
@@ -27,14 +27,21 @@ class TrainPlan:
     start_step: int
     n: int
     batch_size: int
+    balance: ClassBalance | None = None
 
     def batch(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        indices = batch_indices(self.seed, self.start_step + k, self.n, self.batch_size)
+        step = self.start_step + k
+        indices = batch_indices(self.seed, step, self.n, self.batch_size, self.balance)
         return indices, np.ones(self.batch_size, bool)
 
-    def rng(self, k: int, index: int) -> np.random.Generator:
-        epoch = (self.start_step + k) // (self.n // self.batch_size)
-        return np.random.Generator(philox(self.seed, "augment", epoch, index))
+    def rng(self, k: int, row: int) -> np.random.Generator:
+        """Returns the random numbers of a row of global batch k.
+
+        They are the row's and not its image's, which balanced classes may repeat in an epoch.
+        """
+        epoch, step = divmod(self.start_step + k, self.n // self.batch_size)
+        position = step * self.batch_size + row
+        return np.random.Generator(philox(self.seed, "augment", epoch, position))
 
 
 @dataclasses.dataclass
@@ -103,7 +110,7 @@ class BatchSource:
             at = int(indices[row])
             source, pixels, failures[row] = self._read(at)
             if pixels is not None:
-                images[row] = self._crop(pixels, index, at)
+                images[row] = self._crop(pixels, index, self.rows.start + row)
                 labels[row] = self.split.labels[source]
 
         for _ in self._map(fill, np.flatnonzero(mask).tolist()):
@@ -136,9 +143,9 @@ class BatchSource:
             f"{min(n, _MAX_FAILURES)} images in a row cannot be read, from {self.split.name(index)}"
         )
 
-    def _crop(self, pixels: np.ndarray, k: int, index: int) -> np.ndarray:
+    def _crop(self, pixels: np.ndarray, k: int, row: int) -> np.ndarray:
         if self.crop == "random_resized" and isinstance(self.plan, TrainPlan):
-            return transforms.random_resized_crop(pixels, self.image_size, self.plan.rng(k, index))
+            return transforms.random_resized_crop(pixels, self.image_size, self.plan.rng(k, row))
         if self.crop == "center":
             return transforms.center_crop(pixels, self.image_size, self.resize)
         return transforms.resize(pixels, self.image_size)

@@ -24,16 +24,24 @@ _CHUNK = 1 << 20
 
 
 def download(
-    url: str, path: Path, *, sha256: str, size: int | None = None, advice: str = ""
+    url: str,
+    path: Path,
+    *,
+    sha256: str,
+    size: int | None = None,
+    advice: str = "",
+    elsewhere: str = "choose another data_dir",
 ) -> Path:
     """Downloads `url` to `path`, which appears only complete and verified. Returns `path`.
 
     The bytes go to `path`.part first; if that exists already, it is continued.
 
     Args:
-        sha256: in hexadecimal. A file with another one is deleted.
+        sha256: in hexadecimal, or its first digits, as many as are known. A file with another one
+            is deleted.
         size: in bytes, if known.
-        advice: what to do instead; ends the message of every error.
+        advice: what to do instead; ends the message of every error of the transfer.
+        elsewhere: what to do where the folder cannot be written.
 
     Raises:
         UserError: no connection, a refusal, a broken transfer, or other content than expected.
@@ -45,7 +53,7 @@ def download(
     except OSError as error:
         raise UserError(
             f"cannot write to {path.parent} ({error.strerror}), where {url} is to be downloaded; "
-            "choose another data_dir"
+            f"{elsewhere}"
         ) from error
     try:
         if size is None or _bytes_in(part) != size:
@@ -57,7 +65,7 @@ def download(
             f"cannot download {url} ({_reason(error)}); put the file at {path} yourself{advice}"
         ) from error
     got = _sha256(part)
-    if got != sha256:
+    if not got.startswith(sha256):
         length = part.stat().st_size
         part.unlink()
         raise UserError(

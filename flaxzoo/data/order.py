@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int32, Int64
 from flaxzoo.errors import UserError
 
 # The second word of Philox's key, so that no two uses of one seed share random numbers.
-PURPOSES = {"order": 0, "augment": 1, "validation": 2}
+PURPOSES = {"order": 0, "augment": 1, "validation": 2, "balance": 3}
 
 
 def philox(seed: int, purpose: str, *counter: int) -> np.random.Philox:
@@ -35,9 +35,47 @@ def epoch_order(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:
     return np.argsort(philox(seed, "order", epoch).random_raw(n), kind="stable")
 
 
+class ClassBalance:
+    """Which images are of which class, for epochs that draw every class equally often.
+
+    Draws are numbered over all epochs; of k classes, draw t is of class t mod k, so that no two
+    classes ever differ by more than one. Within its class it takes the next image of a permutation,
+    and of a fresh one when that is exhausted, so that the images of a small class repeat evenly.
+    Classes without images are left out.
+    """
+
+    def __init__(self, labels: Int32[np.ndarray, " n"]):
+        by_class = np.argsort(labels, kind="stable").astype(np.int32)
+        starts = np.cumsum(np.bincount(labels))[:-1]
+        self.members = [images for images in np.split(by_class, starts) if len(images)]
+
+    def epoch_order(self, seed: int, epoch: int, size: int) -> Int32[np.ndarray, " size"]:
+        """Returns the images that the `size` draws of epoch `epoch` visit, in that order."""
+        start, k = epoch * size, len(self.members)
+        drawn = np.empty(size, np.int32)
+        for label in range(k):
+            first = (label - start) % k
+            count = len(drawn[first::k])
+            if count:
+                drawn[first::k] = self._draws(seed, label, (start + first) // k, count)
+        return drawn[epoch_order(seed, epoch, size)]
+
+    def _draws(self, seed: int, label: int, first: int, count: int) -> Int32[np.ndarray, " count"]:
+        """Returns the images of draws first, ..., first + count - 1 within one class."""
+        members = self.members[label]
+        m = len(members)
+        passes = range(first // m, math.ceil((first + count) / m))
+        keys = [philox(seed, "balance", label, i).random_raw(m) for i in passes]
+        order = np.concatenate([np.argsort(key, kind="stable") for key in keys])
+        return members[order[first % m :][:count]]
+
+
 @functools.lru_cache(maxsize=4)  # two epochs meet in a prefetching loader; of two streams at most
-def _cached_order(seed: int, epoch: int, n: int) -> Int32[np.ndarray, " n"]:
-    order = epoch_order(seed, epoch, n).astype(np.int32)
+def _cached_order(
+    seed: int, epoch: int, size: int, balance: ClassBalance | None
+) -> Int32[np.ndarray, " size"]:
+    make = epoch_order if balance is None else balance.epoch_order
+    order = make(seed, epoch, size).astype(np.int32)
     order.flags.writeable = False  # shared by all callers
     return order
 
@@ -57,17 +95,23 @@ def check_batch_size(n: int, batch_size: int) -> int:
 
 
 def batch_indices(
-    seed: int, step: int, n: int, batch_size: int
+    seed: int, step: int, n: int, batch_size: int, balance: ClassBalance | None = None
 ) -> Int32[np.ndarray, " batch_size"]:
     """Returns the images of global training batch `step` (from 0), counted over all epochs.
 
     Read-only. Each epoch of n // batch_size steps drops the incomplete last batch.
 
+    Args:
+        balance: of the classes of the n images, to draw them equally often; None to visit every
+            image once an epoch.
+
     Raises:
         UserError: batch_size is not within 1..n.
     """
-    epoch, row = divmod(step, check_batch_size(n, batch_size))
-    return _cached_order(seed, epoch, n)[row * batch_size : (row + 1) * batch_size]
+    steps = check_batch_size(n, batch_size)
+    epoch, row = divmod(step, steps)
+    size = n if balance is None else steps * batch_size  # what is drawn is also used
+    return _cached_order(seed, epoch, size, balance)[row * batch_size : (row + 1) * batch_size]
 
 
 def eval_batch(

@@ -23,10 +23,11 @@ from jaxtyping import Int32, UInt8
 from flaxzoo.data import transforms
 from flaxzoo.data.batch_source import Batch, BatchSource, EvalPlan, TrainPlan, check_choice
 from flaxzoo.data.dataset import ArraySplit, Split
-from flaxzoo.data.order import check_batch_size
+from flaxzoo.data.order import ClassBalance, check_batch_size
 from flaxzoo.errors import UserError
 
 CROPS = ("random_resized", "resize", "center")
+SAMPLINGS = ("shuffle", "balanced")
 _AHEAD = 2  # batches made ahead of the one in use, by each worker
 _log = logging.getLogger(__name__)
 _open: "weakref.WeakSet[Batches]" = weakref.WeakSet()
@@ -40,6 +41,7 @@ def train_batches(
     image_size: int,
     crop: str = "random_resized",
     resize: int | None = None,
+    sampling: str = "shuffle",
     start_step: int = 0,
     num_steps: int,
     workers: int = 0,
@@ -56,6 +58,7 @@ def train_batches(
         batch_size: of the global batch.
         crop: "random_resized"; "resize" (to a square); or "center": the short side to `resize`
             (default: image_size), then the middle.
+        sampling: "shuffle": every image once an epoch; "balanced": every class equally often.
         workers: processes that decode; 0: threads of this process, one per core.
         on_error: "raise"; or "skip": an unreadable image is reported once in the log, and the
             next readable one of the split takes its place.
@@ -65,7 +68,8 @@ def train_batches(
     """
     check_batch_size(len(split), batch_size)
     check_choice("crop", crop, CROPS)
-    plan = TrainPlan(seed, start_step, len(split), batch_size)
+    balance = balance_of(split, sampling)
+    plan = TrainPlan(seed, start_step, len(split), batch_size, balance)
     rows = _local_rows(batch_size, process_index, process_count)
     resized = image_size if resize is None else resize
     source = BatchSource(split, plan, rows, num_steps, image_size, crop, resized, on_error)
@@ -121,6 +125,16 @@ def resident(
     if images.shape[1:3] != (image_size, image_size):
         images = np.stack([transforms.resize(image, image_size) for image in images])
     return images, split.labels
+
+
+def balance_of(split: Split, sampling: str) -> ClassBalance | None:
+    """Returns what `order.batch_indices` takes to sample a split as `sampling` says.
+
+    Raises:
+        UserError: no such sampling.
+    """
+    check_choice("sampling", sampling, SAMPLINGS)
+    return ClassBalance(split.labels) if sampling == "balanced" else None
 
 
 class Batches(Iterator[Batch]):

@@ -24,7 +24,7 @@ from flaxzoo.layers.module import (
     param,
 )
 from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key, rising_rates
-from flaxzoo.layers.norm import BatchNorm, LayerNorm
+from flaxzoo.layers.norm import BatchNorm, LayerNorm, freeze_statistics
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "channel_shuffle",
     "conv2d",
     "flatten",
+    "freeze_statistics",
     "gelu",
     "gelu_tanh",
     "global_avg_pool",

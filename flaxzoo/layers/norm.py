@@ -72,6 +72,15 @@ class BatchNorm(nnx.Module):
         running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)
 
 
+def freeze_statistics(model: nnx.Module) -> None:
+    """Has the batch normalisation of `model` use its running statistics and leave them as they are.
+
+    What `bn.eval()` on every BatchNorm does in torch; scales and biases still train. To be called
+    after `model.train()`, which ends it.
+    """
+    model.set_attributes(BatchNorm, use_running_average=True, raise_if_not_found=False)
+
+
 class LayerNorm(nnx.Module):
     """torch.nn.LayerNorm over the last axis, with two-pass statistics in float32 or better.
 

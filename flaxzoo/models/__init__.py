@@ -3,8 +3,10 @@
 import fnmatch
 import inspect
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -142,10 +144,7 @@ def create_model(
         raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
     weights = None if pretrained is None else read_state_dict(pretrained)
     if weights is not None:
-        decided = build.func.options_of(weights, weights.metadata)
-        if in_channels != 3:  # what it changes are the means of three channels
-            decided.pop("transform_input", None)
-        options = decided | options
+        options = options_of(str(name), weights, weights.metadata, in_channels) | options
     adapt = num_classes is not None or in_channels != 3
     if num_classes is not None:
         options["num_classes"] = integer("num_classes", num_classes, 1)
@@ -163,6 +162,20 @@ def create_model(
         if loaded != Loaded(naming=loaded.naming):
             logging.getLogger("flaxzoo").warning("%s in %s: %s", name, pretrained, loaded)
     return model
+
+
+def options_of(
+    name: str, weights: Mapping[str, Any], metadata: Mapping[str, Any], in_channels: object
+) -> dict[str, Any]:
+    """Returns the options of variant `name` that a file of weights decides.
+
+    Args:
+        weights, metadata: see `flaxzoo.models.base.Classifier.options_of`.
+    """
+    decided = _variant(name).func.options_of(weights, metadata)
+    if in_channels != 3:  # what it changes are the means of three channels
+        decided.pop("transform_input", None)
+    return decided
 
 
 def _variant(name: object) -> partial[Classifier]:

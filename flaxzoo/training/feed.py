@@ -11,7 +11,7 @@ import numpy as np
 from flaxzoo.config import Config
 from flaxzoo.data import ArraySplit, Dataset, Split
 from flaxzoo.data.order import batch_indices, check_batch_size, eval_batches
-from flaxzoo.data.stream import eval_batches_of, resident, train_batches
+from flaxzoo.data.stream import balance_of, eval_batches_of, resident, train_batches
 from flaxzoo.errors import UserError
 from flaxzoo.training.parallel import Devices
 
@@ -50,8 +50,9 @@ class Feed:
         config = self.config
         if self.resident:
             steps = range(start_step, start_step + num_steps)
+            balance = balance_of(self.split, config.data.sampling)
             order = (
-                batch_indices(config.seed, step, len(self.split), config.batch_size)
+                batch_indices(config.seed, step, len(self.split), config.batch_size, balance)
                 for step in steps
             )
             yield ({"index": indices[self._rows]} for indices in order)
@@ -63,6 +64,7 @@ class Feed:
             start_step=start_step,
             num_steps=num_steps,
             crop=config.data.crop,
+            sampling=config.data.sampling,
             **self._stream_options(),
         ) as batches:
             yield batches

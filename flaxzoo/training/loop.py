@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
+from flaxzoo.training.init_from import ORIGIN_FILE, origin_of
 from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
@@ -42,7 +44,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
     started = time.monotonic()
     check(config)
     check_installed(config.log)
-    trainer, state = build(config)
+    trainer, state = build(config, origin_of(Path(workdir).expanduser(), config.init_from))
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:
@@ -58,6 +60,12 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                 progress.say(f"going on from step {step} in {run.workdir}")
             else:
                 progress.say(_description(trainer, state, run))
+                if trainer.origin is not None:
+                    run.write_json(ORIGIN_FILE, asdict(trainer.origin))
+                    progress.say(str(trainer.origin))
+                if trainer.origin is not None:
+                    run.write_json(ORIGIN_FILE, asdict(trainer.origin))
+                    progress.say(str(trainer.origin))
             try:
                 state = _fit(trainer, state, run, checkpoints, progress)
                 checkpoints.wait()  # a save that fails is told before a result is

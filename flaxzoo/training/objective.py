@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from flaxzoo.config import Config
-from flaxzoo.layers import BatchNorm
+from flaxzoo.layers import BatchNorm, freeze_statistics
 from flaxzoo.losses import LOSSES, distillation_per_image
 from flaxzoo.training.state import Arrays, ModelDef
 
@@ -40,6 +40,8 @@ def make_loss(
     def loss_fn(params: Arrays, batch_stats: Arrays, batch: Batch, key: Array, teacher: Any):
         model = model_def.bind(params, batch_stats)
         model.train()
+        if config.model.freeze_norm:
+            freeze_statistics(model)
         if axis_name is not None:
             model.set_attributes(BatchNorm, axis_name=axis_name, raise_if_not_found=False)
         logits, aux = model.forward_train(batch["image"], key=key)

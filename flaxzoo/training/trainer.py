@@ -1,24 +1,28 @@
 """Everything that is fixed during a run, made from its config before anything is compiled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from flaxzoo import data
+from flaxzoo.class_weights import class_weights
 from flaxzoo.config import Config
+from flaxzoo.data import Dataset
 from flaxzoo.errors import UserError
-from flaxzoo.models import create_model, takes
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
+from flaxzoo.training.init_from import Origin, initial_model
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
 from flaxzoo.training.schedule import Schedule, make_schedule
-from flaxzoo.training.state import ModelDef, TrainState, first_state, split_model
+from flaxzoo.training.state import Arrays, ModelDef, TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_eval_step, make_train_step
 
 
@@ -31,6 +35,7 @@ class Trainer:
         every: steps between "log", "eval" and "save".
         train_steps: compiled, by the number of the last update that each of them takes.
         resident: what the train step finds on the device: small data, a teacher.
+        origin: of the first weights.
     """
 
     config: Config
@@ -44,14 +49,18 @@ class Trainer:
     train_steps: dict[int, Callable[..., Any]]
     eval_step: Callable[..., Any]
     resident: dict[str, Any]
+    origin: Origin | None
 
     def train_step(self, step: int) -> Callable[..., Any]:
         """Returns the compiled step that takes update number `step`, counted from 1."""
         return next(compiled for last, compiled in self.train_steps.items() if step <= last)
 
 
-def build(config: Config) -> tuple[Trainer, TrainState]:
+def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainState]:
     """Loads the data, creates the model and prepares the steps.
+
+    Args:
+        origin: of a run that goes on from its checkpoint; see `initial_model`.
 
     Raises:
         UserError: something in `config` does not exist or contradicts the data.
@@ -82,12 +91,19 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
             "a plateau schedule follows the validation loss, and there is no validation split: "
             "set config.data.validation."
         )
-    model = _model(config, dataset.channels, config.model.name, config.model.pretrained)
+    dtype = _compute_dtype(config.dtype)
+    model, origin = initial_model(config, dataset.channels, dtype, origin)
+    _check_sizes(model, config, dataset.channels)
     optimizer = make_optimizer(config.optimizer, learning_rate, model)
     model_def, params, batch_stats = split_model(model)
-    teacher_def, teacher = _teacher(config, dataset.channels)
+    teacher_def, teacher = _teacher(config, dataset.channels, dtype)
     make_step = partial(make_train_step, model_def, optimizer, config)
-    plan = partial(Plan, axis_name=devices.axis_name, teacher_def=teacher_def)
+    plan = partial(
+        Plan,
+        axis_name=devices.axis_name,
+        class_weights=_class_weights(config, dataset),
+        teacher_def=teacher_def,
+    )
     trainer = Trainer(
         config=config,
         devices=devices,
@@ -102,6 +118,7 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
             for last, size in _sizes(config, clock).items()
         },
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
+        origin=origin,
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
     state = first_state(params, batch_stats, optimizer, config)
@@ -110,36 +127,21 @@ def build(config: Config) -> tuple[Trainer, TrainState]:
     return trainer, devices.replicate(state)
 
 
-def _model(config: Config, channels: int, name: str, weights: str) -> Classifier:
-    """Returns the variant `name` with `weights`, for the images of this run.
-
-    Raises:
-        UserError: it does not take them.
-    """
-    size = config.data.image_size
-    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
-    if takes(name, "image_size"):
-        options["image_size"] = size
-    model = create_model(
-        name,
-        num_classes=config.model.num_classes,
-        in_channels=channels,
-        seed=config.seed,
-        dtype=_compute_dtype(config.dtype),
-        pretrained=weights or None,
-        **options,
-    )
-    for seen in {size, *config.data.train_sizes}:
-        model.check_shape((config.batch_size, seen, seen, channels))
-        if seen < model.min_train_size:
+def _check_sizes(model: Classifier, config: Config, channels: int) -> None:
+    """Raises UserError where `model` does not take the images that it is to see in training."""
+    for size in {config.data.image_size, *config.data.train_sizes}:
+        model.check_shape((config.batch_size, size, size, channels))
+        if size < model.min_train_size:
             raise UserError(
-                f"{name} trains on images of {model.min_train_size} pixels or more; got "
-                f"config.data.image_size={size}, train_sizes={config.data.train_sizes}."
+                f"{type(model).__name__} trains on images of {model.min_train_size} pixels or "
+                f"more; got config.data.image_size={config.data.image_size}, "
+                f"train_sizes={config.data.train_sizes}."
             )
-    return model
 
 
-def _teacher(config: Config, channels: int) -> tuple[ModelDef | None, dict[str, Any]]:
+def _teacher(
+    config: Config, channels: int, dtype: str
+) -> tuple[ModelDef | None, dict[str, dict[str, Arrays]]]:
     """Returns the teacher without its arrays, and these as the train step takes them."""
     distill = config.distill
     if not distill.model:
@@ -149,9 +151,19 @@ def _teacher(config: Config, channels: int) -> tuple[ModelDef | None, dict[str, 
             f"config.distill.model is {distill.model}, which has nothing to teach without weights: "
             "set config.distill.init_from."
         )
-    model = _model(config, channels, distill.model, distill.init_from)
-    teacher_def, params, batch_stats = split_model(model)
+    model_config = replace(config.model, name=distill.model, stem=distill.stem)
+    config = replace(config, model=model_config, init_from=distill.init_from)
+    teacher, _ = initial_model(config, channels, dtype)
+    _check_sizes(teacher, config, channels)
+    teacher_def, params, batch_stats = split_model(teacher)
     return teacher_def, {"teacher": {"params": params, "batch_stats": batch_stats}}
+
+
+def _class_weights(config: Config, dataset: Dataset) -> jax.Array | None:
+    if config.class_weights == "none":
+        return None
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    return jnp.asarray(class_weights(counts, config.class_weights))
 
 
 def _sizes(config: Config, clock: Clock) -> dict[int, int | None]:

@@ -87,6 +87,12 @@ def test_other_content_is_deleted(url, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_first_digits_of_the_checksum_will_do(url, tmp_path):
+    assert fetch(f"{url}/set.bin", tmp_path / "a", sha256=SHA256[:8]).read_bytes() == CONTENT
+    with pytest.raises(UserError, match=r"expected 0123abcd"):
+        fetch(f"{url}/set.bin", tmp_path / "b", sha256="0123abcd")
+
+
 @pytest.mark.parametrize("name", ["set.bin", "rangeless.bin"])
 def test_half_a_file_is_completed(url, server, tmp_path, name):
     (tmp_path / f"{name}.part").write_bytes(CONTENT[:100_000])

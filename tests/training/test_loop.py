@@ -224,7 +224,7 @@ def test_pmap_trains_the_same_run(config, tmp_path):
         (lambda c: setattr(c.checkpoint, "every", "1 epochz"), "a number and a unit"),
         (lambda c: setattr(c.data, "crop", "center"), "are for images from files"),
         (lambda c: setattr(c.augment, "shift", 8), r"less than the image size \(8\); got 8"),
-        (lambda c: setattr(c.model, "pretrained", "no.pth"), "cannot read the weights no.pth"),
+        (lambda c: setattr(c, "init_from", "no.pth"), "there is no file or folder 'no.pth'"),
     ],
 )
 def test_a_slip_is_told_before_anything_is_written(config, tmp_path, change, words):

@@ -1,0 +1,82 @@
+r"""Fine-tuning: weights trained on many images, a new head, and the images one has.
+
+    python train.py --config=configs/finetune.py:folder=PATH         PATH/class/*.jpg
+    python train.py --config=configs/finetune.py:folder=PATH --config.init_from=PATH/weights.pth
+    python train.py --config=configs/finetune.py:folder=PATH --config.model.name=convnext_tiny
+    python train.py --config=configs/finetune.py:folder=PATH \
+        --config.model.name=resnet20 --config.init_from=runs/mine --config.data.image_size=64
+    python train.py --config=configs/finetune.py                     the digits, from scratch
+
+`init_from` takes a file of weights (.pth, .safetensors), the folder of a run, one of its
+checkpoints/STEP, or a published name, which is looked for where torch keeps its files and else
+downloaded: "imagenet" for the model's own, "resnet50.IMAGENET1K_V1" for certain ones. On a machine
+without a network, such as a Kaggle notebook, give the path of the file.
+
+SGD with momentum, a short warm-up and a cosine serve convolutional nets and transformers alike:
+Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974), whose range of rates has 0.01 in its
+middle; BiT, Kolesnikov et al. 2020 (https://arxiv.org/abs/1912.11370); ViT, Dosovitskiy et al. 2021
+(https://arxiv.org/abs/2010.11929, without weight decay: config.optimizer.weight_decay=0).
+
+Uneven classes weigh alike in the loss; --config.class_weights=none --config.data.sampling=balanced
+draws them alike instead. --config.model.freeze_norm keeps the statistics of `init_from`, which
+small batches would spoil.
+
+Everything trains at one rate. A slower backbone, or one that stays as it is (the head of ResNet is
+called fc; patterns are of torch's names):
+
+    --config.optimizer.rates="('^(?!fc)=0.1',)"          --config.optimizer.freeze="('^(?!fc)',)"
+"""
+
+from flaxzoo.config import (
+    PIXEL_STATISTICS,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    data_config,
+)
+
+
+def get_config(source: str = "digits") -> Config:
+    """Returns the recipe for a data set: its name, folder=PATH, npz=PATH or tfds=NAME."""
+    if source == "digits":
+        return digits()
+    return Config(
+        init_from="imagenet",
+        batch_size=32,
+        duration="30 epochs",
+        class_weights="balanced",
+        data=pixels(source),
+        augment=AugmentConfig(flip=source not in ("mnist", "fashion_mnist")),
+        model=ModelConfig(name="resnet50"),
+        optimizer=OptimizerConfig(learning_rate=0.01, nesterov=True, weight_decay=1e-4),
+        schedule=ScheduleConfig(name="cosine", warmup="2 epochs"),
+    )
+
+
+def pixels(source: str) -> DataConfig:
+    """Images as the weights know them: of 224 pixels, normalised with ImageNet's statistics.
+
+    Arrays may be of one channel, and get the means over the three. A fifth of few images is held
+    out, since a tenth tells little.
+    """
+    if source.startswith(("folder=", "tfds=", "imagenet2012")):
+        return data_config(source, image_size=224, crop="random_resized", validation=0.2)
+    mean, std = PIXEL_STATISTICS["imagenet2012"]
+    return data_config(source, image_size=224, mean=(sum(mean) / 3,), std=(sum(std) / 3,))
+
+
+def digits() -> Config:
+    """A small net on 8x8 pixels, to try the recipe: there are no weights to start from."""
+    return Config(
+        batch_size=32,
+        duration="10 epochs",
+        class_weights="balanced",
+        data=data_config("digits"),
+        augment=AugmentConfig(shift=1),
+        model=ModelConfig(name="resnet_tiny"),
+        optimizer=OptimizerConfig(learning_rate=0.05, nesterov=True, weight_decay=1e-4),
+        schedule=ScheduleConfig(name="cosine", warmup="1 epochs"),
+    )

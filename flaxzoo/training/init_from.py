@@ -1,0 +1,234 @@
+"""The model a run starts with: fresh, or with the weights that `config.init_from` names.
+
+That is a file of weights, a run of ours, one of its checkpoints, or the name of published weights.
+All go the way of `flaxzoo.load_torch`: by torch's names, strictly, with a new head for other
+classes and an adapted first convolution for other channels.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxzoo import pretrained
+from flaxzoo.adaptation import set_eps
+from flaxzoo.checkpoint import read_weights
+from flaxzoo.config import Config, ModelConfig
+from flaxzoo.convert import load_torch, to_torch_layout, torch_name
+from flaxzoo.errors import UserError
+from flaxzoo.models import create_model, options_of, takes
+from flaxzoo.models.base import Classifier
+from flaxzoo.weight_files import read_state_dict
+
+ORIGIN_FILE = "init.json"
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".tar", ".ckpt", ".th", ".npz")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's first weights came from, as its init.json keeps it.
+
+    A file decides more than values: GoogLeNet's `transform_input`, or the eps of timm's batch
+    normalisation. Whoever builds the model of the run again needs that, and not the file.
+
+    Attributes:
+        init_from: the config's.
+        path: the file or checkpoint that it stood for.
+        options: those of the model that the weights decided.
+        naming: whose names and whose eps they have, "own" or "timm".
+        loaded: what was not simply loaded, in words.
+    """
+
+    init_from: str
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+    naming: str = "own"
+    loaded: str = ""
+
+    def __str__(self) -> str:
+        return f"weights from {self.path}: {self.loaded}"
+
+
+def initial_model(
+    config: Config, channels: int, dtype: str, origin: Origin | None = None
+) -> tuple[Classifier, Origin | None]:
+    """Returns the model of a run before its first step, and where its weights came from.
+
+    Args:
+        config: a resolved one: with the number of classes and the image size.
+        origin: of a run that goes on from its checkpoint: nothing is loaded.
+
+    Raises:
+        UserError: there is no such model, or no such weights for it.
+    """
+    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
+    if takes(config.model.name, "image_size"):
+        options["image_size"] = config.data.image_size
+    source = None
+    if origin is None and config.init_from:
+        source = _source(config.init_from, config.model)
+        origin = Origin(config.init_from, source.path, source.options(config, channels))
+    model = create_model(
+        config.model.name,
+        num_classes=config.model.num_classes,
+        in_channels=channels,
+        seed=config.seed,
+        dtype=dtype,
+        **((origin.options if origin else {}) | options),
+    )
+    if source is not None and origin is not None:
+        origin = _load(model, source, origin)
+    if origin is not None:
+        set_eps(model, origin.naming)
+    return model, origin
+
+
+def origin_of(workdir: Path, init_from: str) -> Origin | None:
+    """Returns the origin of the run in `workdir`, if it has a checkpoint to go on from.
+
+    None where it has none, or began from other weights than `init_from`.
+
+    Raises:
+        UserError: its init.json is damaged.
+    """
+    path = workdir / ORIGIN_FILE
+    if not path.exists() or not _steps(workdir / "checkpoints"):
+        return None
+    saved = _read_json(path)
+    if saved.get("init_from") != init_from:
+        return None
+    try:
+        return Origin(**saved)
+    except TypeError:
+        raise UserError(f"{path} is damaged: it holds {', '.join(saved)}.") from None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Weights by torch's names.
+
+    Attributes:
+        metadata: what torch keeps beside them in a file; None for those of a run.
+        run: where the run that they are of had its own first weights from.
+        hint: ends the message of weights that do not fit.
+    """
+
+    path: str
+    weights: Mapping[str, np.ndarray]
+    metadata: Mapping[str, Any] | None = None
+    run: Origin | None = None
+    hint: str = ""
+
+    def options(self, config: Config, channels: int) -> dict[str, Any]:
+        """Returns the options of the model that these weights decide."""
+        if self.metadata is None:
+            options = dict(self.run.options) if self.run else {}
+            if channels != 3:
+                options.pop("transform_input", None)
+            return options
+        return options_of(config.model.name, self.weights, self.metadata, channels)
+
+
+def _load(model: Classifier, source: _Source, origin: Origin) -> Origin:
+    """Fills `model`; returns `origin` with what came of it."""
+    ours = source.metadata is None
+    try:
+        loaded = load_torch(
+            model,
+            source.weights,
+            adapt=True,
+            naming="own" if ours else "auto",
+            source_name=source.path,
+        )
+    except UserError as error:
+        raise UserError(f"{error}{source.hint}") from None
+    naming = (source.run.naming if source.run else "own") if ours else loaded.naming
+    return dataclasses.replace(origin, naming=naming, loaded=str(loaded))
+
+
+def _source(init_from: str, model: ModelConfig) -> _Source:
+    path = Path(init_from).expanduser()
+    if pretrained.is_name(init_from):  # whatever lies here under that name: ./resnet50 is a path
+        path = pretrained.find(init_from, model.name)
+    elif path.is_dir():
+        return _run_source(path, model)
+    elif not path.exists():
+        if "/" in init_from or path.suffix.lower() in _SUFFIXES:
+            raise _no_such(path)
+        pretrained.choose(init_from, model.name)  # raises, with the nearest names
+    weights = read_state_dict(path)
+    return _Source(str(path), weights, weights.metadata)
+
+
+def _no_such(path: Path) -> UserError:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = [repr(str(path.parent / n)) for n in difflib.get_close_matches(path.name, siblings, 3)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return UserError(f"config.init_from: there is no file or folder {str(path)!r}{hint}")
+
+
+def _run_source(path: Path, model: ModelConfig) -> _Source:
+    """Reads the best checkpoint of a run, or the one that `path` is."""
+    if path.name.isdigit() and path.absolute().parent.name == "checkpoints":
+        workdir, checkpoint = path.absolute().parent.parent, path
+    else:
+        workdir = path.absolute().parent if path.absolute().name == "checkpoints" else path
+        checkpoint = _best_checkpoint(path, workdir)
+    config = _read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
+    saved = config.get("model") or {}
+    name, stem = saved.get("name", model.name), saved.get("stem", model.stem)
+    if name != model.name:
+        raise UserError(
+            f"{workdir} is a run of {name}, but the model is {model.name}: "
+            f"set config.model.name={name}, or start from other weights."
+        )
+    hint = f"; that run has config.model.stem={stem!r}, this one {model.stem!r}"
+    arrays = read_weights(checkpoint)
+    return _Source(
+        path=str(checkpoint),
+        weights={torch_name(key): to_torch_layout(key, value) for key, value in arrays.items()},
+        run=origin_of(workdir, config.get("init_from", "")),
+        hint=hint if stem != model.stem else "",
+    )
+
+
+def _best_checkpoint(path: Path, workdir: Path) -> Path:
+    """Returns the run's checkpoint of the best validation accuracy, or the latest without any."""
+    steps = _steps(workdir / "checkpoints")
+    if not steps:
+        held = sorted(p.name for p in path.iterdir())
+        raise UserError(
+            f"config.init_from: {path} has no checkpoint; expected the folder of a run, one of its "
+            f"checkpoints/STEP, or a file of weights; it holds {', '.join(held[:8]) or 'nothing'}."
+        )
+    accuracy = dict.fromkeys(steps, -1.0)
+    metrics = workdir / "metrics.jsonl"
+    for line in metrics.read_text().splitlines() if metrics.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the line that was being written when the run was killed
+            continue
+        if row["step"] in accuracy:
+            accuracy[row["step"]] = row.get("val_ema_accuracy", row.get("val_accuracy", -1.0))
+    return workdir / "checkpoints" / str(max(steps, key=lambda step: (accuracy[step], step)))
+
+
+def _steps(checkpoints: Path) -> list[int]:
+    if not checkpoints.is_dir():
+        return []
+    return [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no object.")
+    return content
