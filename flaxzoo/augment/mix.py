@@ -62,7 +62,7 @@ def check_mixing(config: AugmentConfig, batch_size: int, devices: int) -> None:
         )
 
 
-def _drawing_keys(image_keys: Keys, batch_key: Key[Array, ""], mode: str) -> Keys:
+def _drawing_keys(image_keys: Keys, batch_key: Key[Array, ""], mode: str) -> Key[Array, " draws"]:
     """Returns one key a draw: for the batch ("batch"), each pair ("pair"), each image ("elem")."""
     if mode == "batch":
         return batch_key[None]
