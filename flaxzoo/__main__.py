@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--batch-size", type=int, default=2)
     parity.add_argument("--train-steps", type=int, default=3, metavar="N", help="0: forward only")
     parity.set_defaults(run=_parity)
+
+    augmentations = commands.add_parser(
+        "augmentations",
+        help="draw what each augmentation does",
+        description="Writes a picture with a row an augmentation: the first image, and what random "
+        "numbers make of it. The other images are what it is mixed with.",
+    )
+    augmentations.add_argument(
+        "--image", nargs="+", default=[], metavar="FILE", help="default: the bundled digits"
+    )
+    augmentations.add_argument("--out", default="augmentations.png", metavar="FILE")
+    augmentations.add_argument("--seed", type=int, default=0)
+    augmentations.set_defaults(run=_augmentations)
     return parser
 
 
@@ -106,6 +120,14 @@ def _parity(arguments: argparse.Namespace) -> None:
             different += not report.equal
     if different:
         raise SystemExit(1)
+
+
+def _augmentations(arguments: argparse.Namespace) -> None:
+    from flaxzoo.augment.grid import read_images, write_grid
+
+    prepare_jax()
+    write_grid(read_images(arguments.image), Path(arguments.out), arguments.seed)
+    Console(soft_wrap=True).print(f"wrote {arguments.out}")
 
 
 def _matching(pattern: str) -> list[str]:

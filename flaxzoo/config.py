@@ -61,10 +61,48 @@ def data_config(source: str, **fields: Any) -> DataConfig:
 
 @dataclass(slots=True, kw_only=True)
 class AugmentConfig:
-    """What the device does to training images, inside the step."""
+    """What the device does to training images, inside the step: see flaxzoo.augment.
 
-    flip: bool = False  # mirror half of the images
+    `python -m flaxzoo augmentations` draws what each does. Where torchvision or timm has an
+    augmentation, it is theirs: RandomResizedCrop, ColorJitter, RandAugment, TrivialAugmentWide,
+    AutoAugment and RandomErasing of torchvision, Mixup of timm.
+    """
+
+    flip: bool = False  # mirror half of the images, left to right
+    vertical_flip: bool = False  # turn half of them upside down
     shift: int = 0  # pad by so many pixels and crop back at random (He et al. 2015, section 4.2)
+    # A random box is enlarged to the size of the image: its share of the area, () for none, and its
+    # width / height. Images from files have that on the host, before they lose pixels: data.crop.
+    crop_scale: tuple[float, ...] = ()
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    brightness: float = 0.0  # factors from 1 - brightness to 1 + brightness
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # turns from -hue to hue of the circle, at most 0.5
+    policy: str = ""  # one of POLICIES, or none
+    policy_ops: int = 2  # RandAugment's operations on an image
+    policy_magnitude: int = 9  # and how strong they are, 0 to 30
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha), from which shares are drawn; 0 for none
+    cutmix: float = 0.0  # likewise; 1 is the paper's
+    mix_prob: float = 1.0  # of mixing at all
+    mix_switch_prob: float = 0.5  # of CutMix, where mixup is on as well
+    mix_mode: str = "batch"  # one draw for the batch, a "pair" or each image: "elem"
+    erase: float = 0.0  # probability that a random box is erased
+    erase_value: str = "mean"  # what is there then, or "random": normal noise
+    erase_scale: tuple[float, ...] = (0.02, 0.33)  # the box's share of the area
+    erase_ratio: tuple[float, ...] = (0.3, 3.3)  # its height / width
+    # When colours, policies, mixing and erasing stop: "90%", "280 epochs", or "" for never. Flips,
+    # shifts and crops go on.
+    off: str = ""
+
+
+POLICIES = (
+    "randaugment",
+    "trivialaugment",
+    "autoaugment_imagenet",
+    "autoaugment_cifar10",
+    "autoaugment_svhn",
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -247,6 +285,11 @@ def check(config: Any) -> None:
             "config.data.sampling='balanced' and config.class_weights="
             f"{config.class_weights!r} both make up for uneven classes: use one of them."
         )
+    if config.augment.crop_scale and config.data.crop == "random_resized":
+        raise UserError(
+            "config.data.crop='random_resized' already cuts random boxes, on the host: "
+            f"leave config.augment.crop_scale empty; got {config.augment.crop_scale}."
+        )
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
@@ -257,6 +300,25 @@ def _from(low: int, below: int | None = None) -> tuple[Callable[[Any], bool], st
     if below is None:
         return (lambda value: value >= low), f"{low} or more"
     return (lambda value: low <= value < below), f"from {low} up to, not including, {below}"
+
+
+def _within(low: float | int, high: float | int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: low <= value <= high), f"from {low} to {high}"
+
+
+def _or_none(limit: tuple[Callable[[Any], bool], str]) -> tuple[Callable[[Any], bool], str]:
+    """Allows () or "" as well."""
+    valid, expected = limit
+    return (lambda value: not value or valid(value)), f"{expected}, or empty"
+
+
+def _range_within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    """Two numbers in order, the first above `low`."""
+
+    def valid(value: tuple[float, ...]) -> bool:
+        return len(value) == 2 and low < value[0] <= value[1] <= high
+
+    return valid, f"two numbers, the smaller first, above {low} and at most {high}"
 
 
 _POSITIVE = (lambda value: value > 0), "positive"
@@ -280,6 +342,24 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.workers", *_from(0)),
     ("data.on_error", *_one_of("raise", "skip")),
     ("augment.shift", *_from(0)),
+    ("augment.crop_scale", *_or_none(_range_within(0, 1))),
+    ("augment.crop_ratio", *_range_within(0, 100)),
+    ("augment.brightness", *_from(0)),
+    ("augment.contrast", *_from(0)),
+    ("augment.saturation", *_from(0)),
+    ("augment.hue", *_within(0, 0.5)),
+    ("augment.policy", *_or_none(_one_of(*POLICIES))),
+    ("augment.policy_ops", *_from(1)),
+    ("augment.policy_magnitude", *_within(0, 30)),
+    ("augment.mixup", *_from(0)),
+    ("augment.cutmix", *_from(0)),
+    ("augment.mix_prob", *_within(0, 1)),
+    ("augment.mix_switch_prob", *_within(0, 1)),
+    ("augment.mix_mode", *_one_of("batch", "pair", "elem")),
+    ("augment.erase", *_within(0, 1)),
+    ("augment.erase_value", *_one_of("mean", "random")),
+    ("augment.erase_scale", *_range_within(0, 1)),
+    ("augment.erase_ratio", *_range_within(0, 100)),
     ("model.num_classes", *_from(0)),
     ("optimizer.learning_rate", *_from(0)),
     ("schedule.warmup_kind", *_one_of("linear", "constant")),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from flaxzoo.augment import augment, normalize
+from flaxzoo.augment import augment, erase, mix, normalize
 from flaxzoo.config import Config, EmaConfig
 from flaxzoo.losses import cross_entropy_per_image, weight_of
 from flaxzoo.training.loss_scale import next_scale
@@ -113,9 +113,12 @@ def prepare(
         # Dropout differs from device to device, and so from what jit draws for the whole batch.
         model_key = jax.random.fold_in(model_key, device)
     keys = jax.vmap(lambda i: jax.random.fold_in(batch_key, i))(position)
-    images = augment(images, keys, config.augment)
+    strong = True if plan.strong_until is None else step < plan.strong_until
+    images = augment(images, keys, config.augment, strong)
     images = normalize(images, config.data.mean, config.data.std)
     targets = jax.nn.one_hot(labels, config.model.num_classes)
+    images, targets = mix(images, targets, keys, batch_key, config.augment, strong)
+    images = erase(images, keys, config.augment, strong)
     if plan.image_size is not None:
         shape = (len(images), plan.image_size, plan.image_size, images.shape[-1])
         images = jax.image.resize(images, shape, "linear")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxzoo import data
+from flaxzoo.augment import check_mixing
 from flaxzoo.class_weights import class_weights
 from flaxzoo.config import Config
 from flaxzoo.data import Dataset
@@ -74,6 +75,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     config = resolve(config, dataset)
     devices = all_devices(config.parallel)
     devices.check_batch(config.batch_size, config.accumulate)
+    check_mixing(config.augment, config.batch_size, devices.count)
     splits = {
         "train": dataset.train, "validation": dataset.validation, "test": dataset.test
     }  # fmt: skip
@@ -101,6 +103,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     plan = partial(
         Plan,
         axis_name=devices.axis_name,
+        strong_until=clock.steps(config.augment.off) if config.augment.off else None,
         class_weights=_class_weights(config, dataset),
         teacher_def=teacher_def,
     )

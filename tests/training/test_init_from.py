@@ -16,8 +16,8 @@ from flaxzoo.errors import UserError
 from flaxzoo.layers.module import named_variables, value_of
 from flaxzoo.training.init_from import Origin, initial_model, origin_of
 from flaxzoo.training.loop import train
-from flaxzoo.training.trainer import build
 from flaxzoo.training.run import Run
+from flaxzoo.training.trainer import build
 
 HEAD = {"fc.kernel", "fc.bias"}
 
