@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flaxzoo import evaluate
+from flaxzoo.config import AugmentConfig, DistillConfig, ScheduleConfig, data_config
 from flaxzoo.errors import UserError
 from flaxzoo.training import loop
 from flaxzoo.training import trainer as trainers
@@ -62,6 +63,49 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, tmp_path, monkeypat
     chex.assert_trees_all_equal(saved_arrays(config, whole), saved_arrays(config, cut))
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]  # what was logged after the last checkpoint was dropped
+
+
+def test_a_run_that_changes_on_its_way_goes_on_to_the_same_bits(
+    config, tmp_path, monkeypatch, saved_arrays
+):
+    """Growing images, rates that fall, mixing that stops, a teacher: at step 5 all have changed."""
+    config.duration = "4 steps"
+    train(config, tmp_path / "teacher", quiet=True)
+    config.duration, config.batch_size = "8 steps", 32
+    config.data = data_config("digits", image_size=8, train_sizes=(6, 8))
+    config.schedule = ScheduleConfig(name="plateau", patience=0, threshold=0.9)
+    config.eval_every = "1 steps"
+    config.augment = AugmentConfig(shift=1, cutmix=1.0, erase=0.5, off="50%")
+    config.distill = DistillConfig(model="resnet_tiny", init_from=str(tmp_path / "teacher"))
+    config.class_weights = "balanced"
+    summary = train(config, tmp_path / "whole", quiet=True)
+
+    real_log = loop.Run.log
+
+    def interrupt_at_step_6(self, **row):
+        if row["step"] == 6:
+            raise KeyboardInterrupt
+        real_log(self, **row)
+
+    monkeypatch.setattr(loop.Run, "log", interrupt_at_step_6)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", quiet=True)
+    monkeypatch.undo()
+    train(config, tmp_path / "cut", quiet=True)
+    whole = saved_arrays(config, tmp_path / "whole")
+    chex.assert_trees_all_equal(whole, saved_arrays(config, tmp_path / "cut"))
+    assert summary["final"]["learning_rate"] < 0.5 * config.optimizer.learning_rate
+
+
+def test_averaged_weights_are_evaluated_and_choose_the_best(config, tmp_path):
+    config.ema.decay = 0.5
+    summary = train(config, tmp_path, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scored = [row for row in rows if "val_accuracy" in row]
+    assert all(row["val_ema_loss"] != row["val_loss"] for row in scored)
+    best = max(row["val_ema_accuracy"] for row in scored)
+    assert summary["best_validation"]["val_ema_accuracy"] == best
+    assert summary["test_ema"]["loss"] != summary["test"]["loss"]
 
 
 def test_a_finished_run_is_not_trained_again(config, tmp_path):
@@ -225,6 +269,16 @@ def test_pmap_trains_the_same_run(config, tmp_path):
         (lambda c: setattr(c.data, "crop", "center"), "are for images from files"),
         (lambda c: setattr(c.augment, "shift", 8), r"less than the image size \(8\); got 8"),
         (lambda c: setattr(c, "init_from", "no.pth"), "there is no file or folder 'no.pth'"),
+        (lambda c: setattr(c, "accumulate", 3), r"multiple of the 1 devices, times 3 .* got 64"),
+        (lambda c: (setattr(c.augment, "mixup", 1.0), setattr(c, "batch_size", 63)), "in pairs"),
+        (lambda c: setattr(c.augment, "off", "late"), "a number and a unit"),
+        (lambda c: setattr(c.distill, "model", "resnet_tiny"), "set config.distill.init_from"),
+        (lambda c: setattr(c.distill, "weight", 0.0), "distill.weight must be above 0"),
+        (lambda c: setattr(c.data, "train_sizes", (4, 6)), r"must end with image_size \(8\)"),
+        (
+            lambda c: (setattr(c.schedule, "name", "plateau"), setattr(c.data, "validation", 0.0)),
+            "there is no validation split",
+        ),
     ],
 )
 def test_a_slip_is_told_before_anything_is_written(config, tmp_path, change, words):
