@@ -1,0 +1,130 @@
+"""Kills a run at random moments, starts it again, and compares its end with a run left alone.
+
+    python benchmarks/kill_and_resume.py            20 trials, some 10 minutes on two cores
+
+The run has everything that keeps state or draws random numbers: averaged weights, SAM,
+accumulation, mixup, momentum. Each trial is a new run that gets SIGKILL once, at a moment that is
+uniform over the time a whole run takes, imports and compiling included. Ends are equal if every
+array of the train state is, to the bit. Results go to benchmarks/results/kill_and_resume.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxzoo.checkpoint import Checkpoints
+from flaxzoo.cli import parse_train_flags
+from flaxzoo.training.trainer import build
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "kill_and_resume.json"
+FLAGS = [
+    f"--config={ROOT / 'configs' / 'resnext.py'}",
+    "--config.model.name=resnet_tiny",
+    "--config.duration=6 epochs",
+    "--config.log_every=5 steps",
+    "--config.checkpoint.every=10 steps",
+    "--config.accumulate=2",
+    "--config.augment.mixup=0.2",
+    "--config.ema.decay=0.99",
+    "--config.sam.rho=0.05",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kills runs and compares their ends.")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    jax.config.update("jax_platforms", "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder) / "warm")  # fills the compilation cache
+        started = time.monotonic()
+        run(Path(folder) / "whole")
+        seconds = time.monotonic() - started
+        whole = final_arrays(Path(folder) / "whole")
+        trials = []
+        for i in range(arguments.trials):
+            workdir = Path(folder) / f"killed-{i}"
+            trial = kill(workdir, rng.uniform(0, seconds))
+            run(workdir)
+            killed = final_arrays(workdir)
+            trial["equal"] = whole.keys() == killed.keys() and all(
+                whole[k].tobytes() == killed[k].tobytes() for k in whole
+            )
+            trials.append(trial)
+            print(trial, flush=True)
+    RESULTS.write_text(json.dumps(summary(trials, seconds, len(whole)), indent=1) + "\n")
+    equal = sum(trial["equal"] for trial in trials)
+    print(f"{equal} of {len(trials)} ended bit-equal to the run that was left alone")
+    sys.exit(equal != len(trials))
+
+
+def command(workdir: Path) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *FLAGS, f"--workdir={workdir}"]
+
+
+def run(workdir: Path) -> None:
+    subprocess.run(
+        command(workdir), env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def kill(workdir: Path, after: float) -> dict[str, Any]:
+    """Starts a run and kills it `after` so many seconds; says where that was."""
+    with subprocess.Popen(
+        command(workdir), env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+    checkpoints = workdir / "checkpoints"
+    names = [p.name for p in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    return {
+        "seconds": round(after, 1),
+        "killed": process.returncode == -signal.SIGKILL,
+        "checkpoint": max((int(name) for name in names if name.isdigit()), default=None),
+        "while_saving": any("tmp" in name for name in names),
+    }
+
+
+def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
+    """Returns every array of the last checkpoint by its path."""
+    config, _ = parse_train_flags(FLAGS)
+    trainer, state = build(config)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+    state = jax.device_get(checkpoints.restore(state, trainer.clock.total_steps))
+    checkpoints.close()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def summary(trials: list[dict[str, Any]], seconds: float, arrays: int) -> dict[str, Any]:
+    return {
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "versions": {p: version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint")},
+        "flags": FLAGS[1:],
+        "seconds_of_a_whole_run": round(seconds, 1),
+        "arrays_compared": arrays,
+        "trials": trials,
+    }
+
+
+if __name__ == "__main__":
+    main()
