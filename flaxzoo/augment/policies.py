@@ -43,7 +43,7 @@ def apply(images: Images, operation: Whole, magnitude: PerImage) -> Images:
     The affine maps differ in their matrices alone, and take one pass together.
 
     32 images of 224x224 take 0.3 s of one CPU core, half of it for `equalize`; 128 of 32x32 take
-    0.03 s (AMD EPYC, jax 0.10.2): a fiftieth of a train step of ResNet-50 on the same core.
+    0.03 s (AMD EPYC, jax 0.10.2). Not measured on accelerators.
     """
     result = images
     for name, function in COLOUR.items():
