@@ -35,6 +35,8 @@ def test_the_command_line_overrides_any_field():
             "--config.optimizer.learning_rate=1",
             "--config.augment.flip",
             "--config.data.mean=(0.1,0.2,0.3)",
+            "--config.augment.crop_scale=(0.08,1.0)",
+            "--config.augment.policy=randaugment",
             "--workdir=here",
         ]
     )
@@ -42,6 +44,8 @@ def test_the_command_line_overrides_any_field():
     assert config.optimizer.learning_rate == 1.0
     assert config.augment.flip is True
     assert config.data.mean == (0.1, 0.2, 0.3)
+    assert config.augment.crop_scale == (0.08, 1.0)
+    assert config.augment.policy == "randaugment"
     assert workdir == "here"
 
 

@@ -30,11 +30,11 @@ def erase(
 
 
 def _erased(images: Floats, keys: Keys, config: AugmentConfig) -> Floats:
-    size, one = images.shape[1:3], images.shape[1:]
-    boxes = erased_boxes(keys_for(keys, 0), size, config)
+    h, w, c = images.shape[1:]
+    boxes = erased_boxes(keys_for(keys, 0), (h, w), config)
     if config.erase_value == "mean":
         return jnp.where(boxes[..., None], 0, images)
-    noise = jax.vmap(lambda key: jax.random.normal(key, one, images.dtype))(keys_for(keys, 1))
+    noise = jax.vmap(lambda key: jax.random.normal(key, (h, w, c), images.dtype))(keys_for(keys, 1))
     return jnp.where(boxes[..., None], noise, images)
 
 

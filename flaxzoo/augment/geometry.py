@@ -49,7 +49,8 @@ def random_resized_crop(
         scale: range of the box's share of the image's area.
         ratio: range of the box's width / height, drawn uniformly in its logarithm.
     """
-    return resized_crop(images, random_crop_boxes(keys, images.shape[1:3], scale, ratio))
+    h, w = images.shape[1:3]
+    return resized_crop(images, random_crop_boxes(keys, (h, w), scale, ratio))
 
 
 def random_crop_boxes(

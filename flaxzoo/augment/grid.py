@@ -85,7 +85,8 @@ def results(images: Sequence[Pixels], config: AugmentConfig, seed: int) -> UInt8
 def read_images(paths: Sequence[str]) -> list[Pixels]:
     """Reads photographs, cut to squares; the bundled digits if there are none."""
     if not paths:
-        return list(data.load("digits").train.images[:4])
+        digits = data.load("digits").train
+        return [digits[i] for i in range(4)]
     return [center_crop(decode(path), PHOTOGRAPH, PHOTOGRAPH) for path in paths]
 
 

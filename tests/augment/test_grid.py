@@ -1,9 +1,12 @@
 """python -m flaxzoo augmentations."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from flaxzoo import __main__ as command_line
 from flaxzoo.augment import grid
 from flaxzoo.config import AugmentConfig
 from flaxzoo.errors import UserError
@@ -61,3 +64,21 @@ def test_photographs_are_cut_to_squares(tmp_path):
 def test_a_picture_without_a_known_ending_is_refused(tmp_path, two_rows):
     with pytest.raises(UserError, match=r"cannot write .*picture\.xyz"):
         grid.write_grid([np.zeros((6, 6, 1), np.uint8)], tmp_path / "picture.xyz")
+
+
+def test_the_command_writes_the_picture(tmp_path, two_rows, monkeypatch, capsys):
+    out = tmp_path / "out.png"
+    monkeypatch.setattr(sys, "argv", ["flaxzoo", "augmentations", "--out", str(out), "--seed", "3"])
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    assert np.asarray(Image.open(out)).shape[2] == 3
+
+
+def test_an_image_that_is_not_there_is_a_slip(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["flaxzoo", "augmentations", "--image", "nosuch.jpg"])
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    assert stop.value.code == 2
+    assert "cannot read image nosuch.jpg: no such file" in capsys.readouterr().err

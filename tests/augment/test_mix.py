@@ -8,7 +8,7 @@ import pytest
 from flaxzoo.augment import check_mixing, erase, mix
 from flaxzoo.augment.erase import erased_boxes
 from flaxzoo.augment.keys import uniforms
-from flaxzoo.augment.mix import draw_weights, symmetric_beta
+from flaxzoo.augment.mix import _outside_boxes, draw_weights, symmetric_beta
 from flaxzoo.config import AugmentConfig
 from flaxzoo.errors import UserError
 
@@ -26,7 +26,9 @@ def mixed(keys, n: int, **fields):
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 3.0])
 def test_shares_are_distributed_as_beta(keys, alpha):
-    share = np.asarray(symmetric_beta(*uniforms(keys(5 * N), 2), alpha), float)
+    share = np.asarray(
+        jax.jit(lambda k: symmetric_beta(*uniforms(k, 2), alpha))(keys(5 * N)), float
+    )
     drawn = np.random.default_rng(0).beta(alpha, alpha, 5 * N)
     error = 1 / (2 * alpha + 1) ** 0.5 / 2 / (5 * N) ** 0.5  # of the mean
     assert abs(share.mean() - 0.5) < 5 * error
@@ -47,7 +49,8 @@ def test_a_target_is_mixed_by_the_share_of_the_pixels(keys, fields, mode):
 def test_partners_are_neighbours(keys):
     images = jnp.arange(6.0)[:, None, None, None] * jnp.ones((1, 2, 2, 1))
     config = AugmentConfig(mixup=1.0)
-    got, targets = mix(images, jnp.eye(6), keys(6), jax.random.key(0), config)
+    call = jax.jit(lambda keys: mix(images, jnp.eye(6), keys, jax.random.key(0), config))
+    got, targets = call(keys(6))
     share = float(targets[0, 0])
     assert 0 < share < 1
     expected = share * np.arange(6) + (1 - share) * np.array([1, 0, 3, 2, 5, 4])
@@ -70,9 +73,13 @@ def test_a_batch_has_one_draw_a_pair_one_and_images_their_own(keys):
     assert len(set(of["elem"])) == 64
 
 
+def drawn_weights(keys, config: AugmentConfig):
+    return map(np.asarray, jax.jit(lambda keys: draw_weights(keys, (10, 12), config))(keys))
+
+
 def test_cutmix_replaces_one_box_around_a_uniform_place(keys):
     config = AugmentConfig(cutmix=1.0)
-    weights, share = map(np.asarray, draw_weights(keys(N), (10, 12), config))
+    weights, share = drawn_weights(keys(N), config)
     assert set(np.unique(weights)) == {0, 1}
     replaced = weights == 0
     rows, columns = replaced.any(axis=2), replaced.any(axis=1)
@@ -88,10 +95,8 @@ def test_cutmix_replaces_one_box_around_a_uniform_place(keys):
 
 def test_the_box_has_the_share_that_was_drawn():
     """The corners of the box, by the paper's formula, for each place and one lambda."""
-    from flaxzoo.augment.mix import _outside_boxes
-
     places = jnp.stack([jnp.arange(10) / 10 + 0.01, jnp.full(10, 0.5)])
-    outside = np.asarray(_outside_boxes(jnp.full(10, 0.75), places, (10, 10)))
+    outside = jax.jit(_outside_boxes, static_argnums=2)(jnp.full(10, 0.75), places, (10, 10))
     for place in range(10):  # sqrt(1 - 0.75) of ten pixels are five: two before, three from
         expected = np.ones((10, 10))
         expected[max(0, place - 2) : place + 3, 3:8] = 0
@@ -101,7 +106,7 @@ def test_the_box_has_the_share_that_was_drawn():
 @pytest.mark.parametrize(("switch", "prob"), [(0.5, 1.0), (0.2, 0.6), (1.0, 1.0), (0.0, 1.0)])
 def test_how_often_images_are_mixed_and_by_cutmix(keys, switch, prob):
     config = AugmentConfig(mixup=1.0, cutmix=1.0, mix_prob=prob, mix_switch_prob=switch)
-    weights, _ = map(np.asarray, draw_weights(keys(N), (10, 12), config))
+    weights, _ = drawn_weights(keys(N), config)
     blended = np.any((weights > 0) & (weights < 1), axis=(1, 2)).mean()
     cut = np.any(weights == 0, axis=(1, 2)).mean()
     assert abs(blended - prob * (1 - switch)) < 5 * 0.5 / N**0.5
@@ -119,7 +124,7 @@ def test_an_image_needs_a_neighbour_on_its_device():
 
 def test_erased_boxes_have_the_asked_areas_and_ratios(keys):
     config = AugmentConfig(erase=1.0, erase_scale=(0.1, 0.3), erase_ratio=(0.5, 2.0))
-    erased = np.asarray(erased_boxes(keys(N), (100, 80), config))
+    erased = np.asarray(jax.jit(lambda keys: erased_boxes(keys, (100, 80), config))(keys(N)))
     area = erased.mean(axis=(1, 2))
     height, width = erased.any(axis=2).sum(axis=1), erased.any(axis=1).sum(axis=1)
     np.testing.assert_array_equal(erased.sum(axis=(1, 2)), height * width)  # a box
@@ -133,7 +138,8 @@ def test_erased_boxes_have_the_asked_areas_and_ratios(keys):
 @pytest.mark.parametrize("probability", [0.25, 1.0])
 def test_so_many_images_are_erased_and_the_rest_is_untouched(keys, probability):
     images = jnp.full((1000, 8, 8, 3), 7.0)
-    got = np.asarray(erase(images, keys(1000), AugmentConfig(erase=probability)))
+    config = AugmentConfig(erase=probability)
+    got = np.asarray(jax.jit(lambda keys: erase(images, keys, config))(keys(1000)))
     assert set(np.unique(got)) == {0, 7}
     touched = np.any(got == 0, axis=(1, 2, 3)).mean()
     # Rounding makes a few boxes empty: 2 % of 8x8 pixels are one, less the ratio.
@@ -142,7 +148,8 @@ def test_so_many_images_are_erased_and_the_rest_is_untouched(keys, probability):
 
 def test_erased_pixels_can_be_normal_noise(keys):
     config = AugmentConfig(erase=1.0, erase_value="random")
-    got = np.asarray(erase(jnp.full((1000, 8, 8, 3), 7.0), keys(1000), config))
+    images = jnp.full((1000, 8, 8, 3), 7.0)
+    got = np.asarray(jax.jit(lambda keys: erase(images, keys, config))(keys(1000)))
     noise = got[got != 7]
     assert abs(noise.mean()) < 5 / len(noise) ** 0.5
     assert abs(noise.std() - 1) < 0.02
@@ -150,4 +157,4 @@ def test_erased_pixels_can_be_normal_noise(keys):
 
 def test_what_is_too_large_for_the_image_is_not_erased(keys):
     config = AugmentConfig(erase=1.0, erase_scale=(1.0, 1.0), erase_ratio=(1.0, 1.0))
-    assert not np.any(erased_boxes(keys(10), (8, 8), config))
+    assert not np.any(jax.jit(lambda keys: erased_boxes(keys, (8, 8), config))(keys(10)))

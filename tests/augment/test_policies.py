@@ -25,8 +25,13 @@ def near(count: float, expected: float) -> bool:
     return abs(count - expected) < 5 * expected**0.5
 
 
+def drawn(keys, space, **options):
+    draw = jax.jit(lambda keys: draw_operations(keys, space, 32, 32, **options))
+    return map(np.asarray, draw(keys))
+
+
 def test_randaugment_draws_all_operations_alike_at_one_strength(keys):
-    operation, magnitude = draw_operations(keys(N), RANDAUGMENT, 32, 32, turns=2, magnitude=9)
+    operation, magnitude = drawn(keys(N), RANDAUGMENT, turns=2, magnitude=9)
     assert operation.shape == (2, N)
     for name, of in RANDAUGMENT.items():
         chosen = np.asarray(operation == OPERATIONS.index(name))
@@ -38,12 +43,12 @@ def test_randaugment_draws_all_operations_alike_at_one_strength(keys):
 
 
 def test_turns_are_independent(keys):
-    operation, _ = draw_operations(keys(N), RANDAUGMENT, 32, 32, turns=2, magnitude=9)
+    operation, _ = drawn(keys(N), RANDAUGMENT, turns=2, magnitude=9)
     assert near(np.sum(operation[0] == operation[1]), N / len(RANDAUGMENT))
 
 
 def test_trivialaugment_draws_all_strengths_alike(keys):
-    operation, magnitude = draw_operations(keys(20 * N), TRIVIALAUGMENT, 32, 32)
+    operation, magnitude = drawn(keys(20 * N), TRIVIALAUGMENT)
     rotations = np.abs(magnitude[operation == OPERATIONS.index("rotate")])
     values, counts = np.unique(rotations, return_counts=True)
     np.testing.assert_array_equal(values, TRIVIALAUGMENT["rotate"].values(31, 32, 32))
@@ -53,7 +58,7 @@ def test_trivialaugment_draws_all_strengths_alike(keys):
 @pytest.mark.parametrize("table", AUTOAUGMENT)
 def test_autoaugment_draws_pairs_alike_and_steps_by_their_probability(keys, table):
     pairs = AUTOAUGMENT[table]
-    operation, _ = draw_autoaugment(keys(N), pairs, 32, 32)
+    operation, _ = jax.jit(lambda keys: draw_autoaugment(keys, pairs, 32, 32))(keys(N))
     for turn in (0, 1):
         expected = dict.fromkeys(OPERATIONS, 0.0)
         for pair in pairs:
@@ -66,11 +71,12 @@ def test_autoaugment_draws_pairs_alike_and_steps_by_their_probability(keys, tabl
 
 
 def test_the_two_operations_of_an_image_are_of_one_pair(keys):
-    operation, _ = draw_autoaugment(keys(N), AUTOAUGMENT["svhn"], 32, 32)
+    pairs = AUTOAUGMENT["svhn"]
+    operation, _ = jax.jit(lambda keys: draw_autoaugment(keys, pairs, 32, 32))(keys(N))
     found = {(OPERATIONS[a], OPERATIONS[b]) for a, b in np.asarray(operation).T}
     allowed = {
         (a, b)
-        for (first, *_), (second, *_) in AUTOAUGMENT["svhn"]
+        for (first, *_), (second, *_) in pairs
         for a in (first, "identity")
         for b in (second, "identity")
     }
