@@ -26,6 +26,7 @@ from flaxzoo.config import (
     OptimizerConfig,
     data_config,
 )
+from flaxzoo.evaluate import SUMS
 from flaxzoo.training import distributed
 from flaxzoo.training.loop import train
 from flaxzoo.training.optimizer import make_optimizer
@@ -51,12 +52,11 @@ class Experiment:
             ema=EmaConfig(decay=0.9),
         )
         self.devices = all_devices(*LAYOUTS[layout])
-        model_def, params, stats = split_model(
-            create_model(
-                "lenet5_bn", image_size=16, in_channels=1, dtype="float64", param_dtype="float64"
-            )
+        model = create_model(
+            "lenet5_bn", image_size=16, in_channels=1, dtype="float64", param_dtype="float64"
         )
-        optimizer = make_optimizer(config.optimizer, lambda step: 0.05)
+        model_def, params, stats = split_model(model)
+        optimizer = make_optimizer(config.optimizer, lambda step: 0.05, model)
         create = partial(first_state, optimizer=optimizer, config=config)
         self.state = self.devices.compile_create(create, *self.devices.place((params, stats)))
         rng = np.random.default_rng(0)
@@ -81,12 +81,9 @@ class Experiment:
         result = self.eval_step(
             state.params, state.batch_stats, self.devices.split(inputs), self.resident
         )
+        evaluated = {key: float(result[key]) for key in SUMS}
         sums = position_sums(self.devices, state)
-        return {"loss": float(metrics["loss"]), "evaluated": result_of(result), "sums": sums}
-
-
-def result_of(metrics: dict[str, jax.Array]) -> dict[str, float]:
-    return {k: float(v) for k, v in metrics.items()}
+        return {"loss": float(metrics["loss"]), "evaluated": evaluated, "sums": sums}
 
 
 def rows(batch_size: int) -> slice:
