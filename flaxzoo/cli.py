@@ -9,17 +9,26 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flaxzoo.config import Config, check, field_names, nearest_fields
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.training import distributed
 
 Arguments = Sequence[str]
 
 
 def run_command(command: Callable[[], None]) -> int:
     """Runs `command`; returns 0, 2 for what the user can mend, or 1 for a run that failed."""
+    code = _told(command)
+    if code:
+        distributed.leave(code)
+    return code
+
+
+def _told(command: Callable[[], None]) -> int:
     try:
         command()
     except UserError as error:
@@ -31,13 +40,24 @@ def run_command(command: Callable[[], None]) -> int:
     except KeyboardInterrupt as stop:
         print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         return 128 + getattr(stop, "signum", signal.SIGINT)
+    except Exception:
+        if not distributed.is_one_of_several():
+            raise
+        traceback.print_exc()
+        return 1
     return 0
 
 
 def train_command(argv: Arguments) -> None:
-    """Trains: `--config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR]`."""
-    config, workdir = parse_train_flags(argv)
+    """Trains: `--config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR]`.
+
+    As one of several processes, `[--coordinator=HOST:PORT --num_processes=N --process_id=I]`.
+    """
+    processes, argv = distributed.parse_flags(argv)
+    config, workdir = parse_train_flags(argv, several_processes=processes is not None)
     prepare_jax()
+    if processes is not None:
+        distributed.start(processes)
     # orbax's threads log the traceback of a failed save, which is told in one sentence as well.
     logging.getLogger("absl").addFilter(lambda record: record.exc_info is None)
     from flaxzoo.training.loop import train  # after the flags: a slip is told before JAX starts
@@ -52,8 +72,11 @@ def train_command(argv: Arguments) -> None:
         raise
 
 
-def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
+def parse_train_flags(argv: Arguments, several_processes: bool = False) -> tuple[Config, str]:
     """Returns the checked config and the workdir that a command line asks for.
+
+    Args:
+        several_processes: they have to be told one workdir; the default depends on the time.
 
     Raises:
         UserError: a flag, key, type or value is wrong, or the config file cannot be used.
@@ -87,6 +110,8 @@ def parse_train_flags(argv: Arguments) -> tuple[Config, str]:
         group, _, leaf = name.rpartition(".")
         setattr(operator.attrgetter(group)(config) if group else config, leaf, None)
     check(config)
+    if several_processes and not workdir_flag.value:
+        raise UserError("several processes need --workdir=DIR, a folder that all of them see.")
     default = f"runs/{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, workdir_flag.value or default
 

@@ -242,6 +242,7 @@ class Config:
     dtype: str = "auto"  # float32, bfloat16, float16, or auto: bfloat16 on TPU and GPU
     remat: bool = False  # less memory for more computation: norms and activations run twice
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
+    shard_params: bool = False  # split large parameters and their optimiser state over the devices
     eval_every: str = "1 epochs"
     log_every: str = "10 steps"
     data: DataConfig = field(default_factory=DataConfig)
@@ -271,6 +272,8 @@ def check(config: Any) -> None:
         value = operator.attrgetter(name)(config)
         if value is not None and not valid(value):
             raise UserError(f"config.{name} must be {expected}; got {value!r}.")
+    if config.shard_params and config.parallel != "jit":
+        raise UserError("config.shard_params needs config.parallel=jit.")
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         raise UserError("config.optimizer.nesterov needs config.optimizer.momentum above 0.")
     clippings = [c for c in ("norm", "value", "agc") if getattr(config.optimizer, f"clip_{c}")]

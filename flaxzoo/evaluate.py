@@ -61,7 +61,7 @@ def _judge(
 
     Nothing waits for the device until the last batch was sent.
     """
-    results = []
+    results, weights = [], devices.place(weights)
     with feed.evaluate() as batches:
         for batch in batches:
             inputs = devices.split(batch)

@@ -13,6 +13,7 @@ from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, check
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
+from flaxzoo.training.distributed import is_first, on_first
 from flaxzoo.training.init_from import ORIGIN_FILE, origin_of
 from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
@@ -27,6 +28,9 @@ PLOT_INTERVAL = 60.0  # seconds: a plot takes about one, so not after every shor
 
 def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     """Trains as `config` says, or goes on where the run in `workdir` stopped.
+
+    Every process of a run calls it with the same arguments, and with a workdir that all of them
+    see: process 0 writes there, the others are quiet, and all of them get the summary.
 
     A run that was killed and started again ends with the same parameters, to the bit, as one that
     was not: everything random comes from (seed, step), and the order of images from (seed, epoch).
@@ -48,14 +52,13 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
     run = Run(workdir, config)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:
-        step = checkpoints.latest_step()
+        step = on_first(checkpoints.latest_step)
         if step is not None:
-            state = checkpoints.restore(state)
+            state = checkpoints.restore(state, step)
         run.resume_metrics(step or 0)
         run.plot_schedule(trainer.learning_rate, trainer.clock)
-        with ProgressLine(
-            trainer.clock.total_steps, trainer.clock.steps_per_epoch, step or 0, quiet
-        ) as progress:
+        clock, quiet = trainer.clock, quiet or not is_first()
+        with ProgressLine(clock.total_steps, clock.steps_per_epoch, step or 0, quiet) as progress:
             if step is not None:
                 progress.say(f"going on from step {step} in {run.workdir}")
             else:
@@ -115,8 +118,9 @@ def _fit(
             progress.show(step, row)
             score = _score(row)
             if save_now or (score is not None and score > best):
-                # Replicated already, except by the pmap of jax < 0.8, whose layout orbax lacks.
-                checkpoints.save(step, devices.replicate(state), score)
+                # In place already, except what pmap returns: arrays of this process, and before
+                # jax 0.8 in a layout that orbax lacks.
+                checkpoints.save(step, devices.place(state), score)
                 watch.saved()
             if signum:
                 checkpoints.wait()
@@ -127,7 +131,7 @@ def _fit(
                 run.plot()
                 plotted = time.monotonic()
             meter.restart()
-    return state
+    return devices.place(state)
 
 
 def _rate(trainer: Trainer, state: TrainState, step: int) -> float:
@@ -182,7 +186,7 @@ def _finish(
     validation split chose an earlier state, that is evaluated as well: "test_of_best". The test
     split never chooses.
     """
-    best, devices = checkpoints.best_step(), trainer.devices
+    best, devices = on_first(checkpoints.best_step), trainer.devices
     row = next((row for row in run.metrics if row["step"] == best and "val_accuracy" in row), None)
     summary: dict[str, Any] = {
         "model": trainer.config.model.name,

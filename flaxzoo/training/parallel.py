@@ -1,5 +1,6 @@
 """One mesh over all devices of all processes, and the two ways to run a step on it."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +12,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flaxzoo.errors import UserError
 
 AXIS = "batch"
+MIN_SHARDED = 4096  # elements; to gather a smaller array takes longer than its memory is worth
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Where arrays lie: batches are split over the devices, everything else is on each of them."""
+    """Where arrays lie: batches are split over the devices, everything else is on each of them.
+
+    With `shard_params`, the large arrays of a state (parameters, optimiser state, averages) are
+    split over the same devices and gathered for the length of a step, as in stage 3 of ZeRO
+    (Rajbhandari et al. 2019, https://arxiv.org/abs/1910.02054).
+    """
 
     mesh: Mesh
     parallel: str  # "jit" or "pmap"
+    shard_params: bool = False
 
     @property
     def count(self) -> int:
@@ -36,9 +44,24 @@ class Devices:
     def sharded(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
+    def layout(self, tree: Any) -> Any:
+        """Returns the sharding of every array of a state, or of a part of one."""
+        return jax.tree.map(lambda x: self._sharding(x.shape), tree)
+
+    def _sharding(self, shape: tuple[int, ...]) -> NamedSharding:
+        divisible = [axis for axis, size in enumerate(shape) if size % self.count == 0]
+        if not self.shard_params or not divisible or np.prod(shape) < MIN_SHARDED:
+            return self.replicated
+        largest = max(divisible, key=lambda axis: shape[axis])
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
+
+    def place(self, tree: Any) -> Any:
+        """Puts every array of a state, or of a part of one, where it belongs."""
+        return jax.tree.map(lambda x: _put(x, self._sharding(x.shape)), tree)
+
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of every array of `tree` on every device."""
-        return jax.device_put(tree, self.replicated)
+        return jax.tree.map(lambda x: _put(x, self.replicated), tree)
 
     def split(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Spreads this process's rows of a global batch over its devices."""
@@ -53,17 +76,45 @@ class Devices:
         n = jax.local_device_count()
         return {k: v.reshape(n, len(v) // n, *v.shape[1:]) for k, v in batch.items()}
 
-    def compile_train(self, step: Callable) -> Callable:
-        """Compiles step(state, inputs, resident); the new state reuses the old one's memory."""
-        if self.parallel == "jit":
-            return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
-        return jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0
-        )
+    def compile_create(self, create: Callable, *args: Any) -> Any:
+        """Returns create(*args), arrays of a state that never were whole on one device."""
+        layout = self.layout(jax.eval_shape(create, *args))
+        return jax.jit(create, out_shardings=layout)(*args)
+
+    def compile_train(self, step: Callable, state: Any) -> Callable:
+        """Compiles step(state, inputs, resident); the new state reuses the old one's memory.
+
+        Args:
+            state: any state of the shapes that `step` will get, with a field `params`.
+        """
+        if self.parallel == "pmap":
+            devices = list(self.mesh.devices.flat)
+            return jax.pmap(
+                step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0,
+                devices=devices,
+            )  # fmt: skip
+
+        def gathered(state: Any, inputs: Any, resident: Any) -> Any:
+            return step(
+                dataclasses.replace(state, params=self._gather(state.params)), inputs, resident
+            )
+
+        layout = (self.layout(state), self.replicated)
+        return jax.jit(gathered, donate_argnums=0, out_shardings=layout)
 
     def compile_eval(self, step: Callable) -> Callable:
         """Compiles step(params, batch_stats, inputs, resident) for batches from `split`."""
-        return jax.jit(step, out_shardings=self.replicated)
+
+        def gathered(params: Any, *args: Any) -> Any:
+            return step(self._gather(params), *args)
+
+        return jax.jit(gathered, out_shardings=self.replicated)
+
+    def _gather(self, params: Any) -> Any:
+        """Makes parameters whole inside a step, so that images stay where they are."""
+        if not self.shard_params:
+            return params
+        return jax.lax.with_sharding_constraint(params, self.replicated)
 
     def check_batch(self, batch_size: int, parts: int = 1) -> None:
         """Refuses a batch that the devices cannot share equally, in so many equal parts."""
@@ -75,6 +126,18 @@ class Devices:
             )
 
 
-def all_devices(parallel: str) -> Devices:
-    """Returns all devices of all processes, in one row."""
-    return Devices(Mesh(np.array(jax.devices()), (AXIS,)), parallel)
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+    """Lays an array out as `sharding` says; every process must have the same `x`."""
+    if jax.process_count() == 1 or not getattr(x, "is_fully_addressable", True):
+        return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and x.sharding == sharding:
+        return x
+    # jax.device_put would compare the values of all processes first, array by array.
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+
+def all_devices(parallel: str, shard_params: bool = False) -> Devices:
+    """Returns all devices of all processes, in one row, those of a process side by side."""
+    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Devices(Mesh(np.array(ordered), (AXIS,)), parallel, shard_params)

@@ -1,4 +1,7 @@
-"""The folder of a run: config.json, metrics.jsonl, tables, plots/, report.html and checkpoints/."""
+"""The folder of a run: config.json, metrics.jsonl, tables, plots/, report.html and checkpoints/.
+
+Of several processes, the first alone reads and writes all but the checkpoints.
+"""
 
 import contextlib
 import dataclasses
@@ -14,6 +17,7 @@ from flaxzoo.config import Config
 from flaxzoo.errors import UserError
 from flaxzoo.report import Review
 from flaxzoo.training.clock import Clock
+from flaxzoo.training.distributed import is_first, on_first
 from flaxzoo.training.loggers import Logger, open_loggers
 from flaxzoo.training.schedule import Schedule
 
@@ -31,6 +35,9 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self._loggers: Sequence[Logger] = ()
+        on_first(lambda: self._open(config))
+
+    def _open(self, config: Config) -> None:
         values = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
         config_file = self.workdir / "config.json"
         with self._writing():
@@ -54,17 +61,20 @@ class Run:
 
         Rows that follow count their seconds from the last of these, and go to the other loggers.
         """
-        path = self.workdir / "metrics.jsonl"
-        if path.exists():
-            self.metrics = [row for row in _read_rows(path) if row["step"] <= step]
-            with self._writing():
-                _replace(path, "".join(json.dumps(row) + "\n" for row in self.metrics))
+        self.metrics = on_first(lambda: self._resume(step))
         before = self.metrics[-1].get("seconds", 0.0) if self.metrics else 0.0
         self._started = time.monotonic() - before
+
+    def _resume(self, step: int) -> list[dict[str, Any]]:
+        path, rows = self.workdir / "metrics.jsonl", []
         with self._writing():
+            if path.exists():
+                rows = [row for row in _read_rows(path) if row["step"] <= step]
+                _replace(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._loggers = open_loggers(
                 self.config.log, self.workdir, step, _flat(dataclasses.asdict(self.config))
             )
+        return rows
 
     def log(self, **row: Any) -> None:
         """Appends one line to metrics.jsonl, with the seconds since the run began.
@@ -73,6 +83,8 @@ class Run:
         """
         row["seconds"] = time.monotonic() - self._started
         self.metrics.append(row)
+        if not is_first():
+            return
         with self._writing():
             with (self.workdir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -83,6 +95,8 @@ class Run:
 
     def plot(self) -> None:
         """Draws what was logged into plots/, and report.html from it."""
+        if not is_first():
+            return
         with self._writing():
             report.plot_curves(self.metrics, self.plots)
             self._write_page()
@@ -93,6 +107,8 @@ class Run:
         Args:
             review: of the split that the pictures are about; None where only training images exist.
         """
+        if not is_first():
+            return
         with self._writing():
             report.plot_curves(self.metrics, self.plots)
             _replace(self.workdir / "summary.csv", report.summary_csv(self.metrics))
@@ -110,6 +126,8 @@ class Run:
 
     def plot_schedule(self, learning_rate: Schedule, clock: Clock) -> None:
         """Draws the rates of all steps, those to come as well, into plots/."""
+        if not is_first():
+            return
         with self._writing():
             report.plot_schedule(
                 learning_rate, clock.total_steps, clock.steps_per_epoch, self.plots
@@ -117,6 +135,8 @@ class Run:
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes `content` to a file of the run, whole or not at all."""
+        if not is_first():
+            return
         with self._writing():
             _replace(self.workdir / name, json.dumps(content, indent=2) + "\n")
 

@@ -73,7 +73,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         seed=config.seed,
     )
     config = resolve(config, dataset)
-    devices = all_devices(config.parallel)
+    devices = all_devices(config.parallel, config.shard_params)
     devices.check_batch(config.batch_size, config.accumulate)
     check_mixing(config.augment, config.batch_size, devices.count)
     splits = {
@@ -99,6 +99,14 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     optimizer = make_optimizer(config.optimizer, learning_rate, model)
     model_def, params, batch_stats = split_model(model)
     teacher_def, teacher = _teacher(config, dataset.channels, dtype)
+    # In place from the start: a large state need not fit on one device.
+    state = devices.compile_create(
+        partial(first_state, optimizer=optimizer, config=config),
+        *devices.place((params, batch_stats)),
+    )
+    if plateau is not None:
+        state = state.replace(plateau=plateau.start())
+    state = devices.place(state)
     make_step = partial(make_train_step, model_def, optimizer, config)
     plan = partial(
         Plan,
@@ -117,17 +125,14 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         learning_rate=jax.jit(learning_rate),
         plateau=plateau,
         train_steps={
-            last: devices.compile_train(make_step(plan(image_size=size)))
+            last: devices.compile_train(make_step(plan(image_size=size)), state)
             for last, size in _sizes(config, clock).items()
         },
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
         origin=origin,
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
-    state = first_state(params, batch_stats, optimizer, config)
-    if plateau is not None:
-        state = state.replace(plateau=plateau.start())
-    return trainer, devices.replicate(state)
+    return trainer, state
 
 
 def _check_sizes(model: Classifier, config: Config, channels: int) -> None:

@@ -37,7 +37,7 @@ def take_steps(parallel):
     labels = rng.integers(0, 10, 64, dtype=np.int32)
     resident = devices.replicate({"image": images, "label": labels})
     step = devices.compile_train(
-        make_train_step(model_def, optimizer, config, Plan(devices.axis_name)))
+        make_train_step(model_def, optimizer, config, Plan(devices.axis_name)), state)
     for _ in range(3):
         index = rng.permutation(64)[:32].astype(np.int32)
         state, metrics = step(state, devices.train_inputs({"index": index}), resident)
