@@ -13,12 +13,21 @@ Metrics = Sequence[dict[str, Any]]
 
 def plot_curves(metrics: Metrics, folder: Path) -> None:
     """Writes loss.png, accuracy.png and learning_rate.png into `folder`."""
-    _plot(metrics, folder / "loss.png", "loss", {"train": "train_loss", "validation": "val_loss"})
+    _plot(
+        metrics,
+        folder / "loss.png",
+        "loss",
+        {"train": "train_loss", "validation": "val_loss", "average": "val_ema_loss"},
+    )
     _plot(
         metrics,
         folder / "accuracy.png",
         "accuracy",
-        {"train": "train_accuracy", "validation": "val_accuracy"},
+        {
+            "train": "train_accuracy",
+            "validation": "val_accuracy",
+            "average": "val_ema_accuracy",
+        },
     )
     _plot(metrics, folder / "learning_rate.png", "learning rate", {"": "learning_rate"})
 
