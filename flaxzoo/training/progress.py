@@ -57,9 +57,10 @@ class ProgressLine:
         self._first = self._first or (step, now)
         self._live.update(self._task, completed=step, description=epoch, text=text)
         if "val_accuracy" in row:
+            ema = row.get("val_ema_accuracy")
             self.say(
                 f"{epoch}  loss {row['train_loss']:.3f}  validation loss {row['val_loss']:.3f}  "
-                f"accuracy {row['val_accuracy']:.2%}"
+                f"accuracy {row['val_accuracy']:.2%}" + (f"  averaged {ema:.2%}" if ema else "")
             )
             return
         if not self.console.is_terminal and now - self._printed >= PLAIN_INTERVAL:
