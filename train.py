@@ -10,7 +10,7 @@ As one of several processes, on one host or many, each with the same folder to w
         --coordinator=HOST:PORT --num_processes=2 --process_id=0
     python train.py --config=configs/resnext.py --workdir=DIR --coordinator=auto
 
-The first is for what launches them and says so (SLURM, Open MPI, TPU pods on GKE); the last lets JAX
+The first is for launchers that say so (SLURM, Open MPI, TPU pods on GKE); the last lets JAX
 look for them (Cloud TPU pods, Kubernetes).
 
 Started again with the same command and --workdir, an interrupted run goes on where it stopped.

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxzoo.errors import UserError
@@ -110,11 +111,25 @@ class Devices:
 
         return jax.jit(gathered, out_shardings=self.replicated)
 
-    def _gather(self, params: Any) -> Any:
-        """Makes parameters whole inside a step, so that images stay where they are."""
+    def with_whole_gradients(
+        self, optimizer: optax.GradientTransformation
+    ) -> optax.GradientTransformation:
+        """Returns `optimizer`, which gets gradients that were summed over the devices.
+
+        From its own split state XLA may infer split gradients, and move features between the
+        devices to compute them.
+        """
+
+        def update(updates: Any, state: Any, params: Any = None) -> Any:
+            return optimizer.update(self._gather(updates), state, params)
+
+        return optax.GradientTransformation(optimizer.init, update)
+
+    def _gather(self, arrays: Any) -> Any:
+        """Makes split arrays whole inside a step, so that images stay where they are."""
         if not self.shard_params:
-            return params
-        return jax.lax.with_sharding_constraint(params, self.replicated)
+            return arrays
+        return jax.lax.with_sharding_constraint(arrays, self.replicated)
 
     def check_batch(self, batch_size: int, parts: int = 1) -> None:
         """Refuses a batch that the devices cannot share equally, in so many equal parts."""

@@ -97,6 +97,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     model, origin = initial_model(config, dataset.channels, dtype, origin)
     _check_sizes(model, config, dataset.channels)
     optimizer = make_optimizer(config.optimizer, learning_rate, model)
+    optimizer = devices.with_whole_gradients(optimizer)
     model_def, params, batch_stats = split_model(model)
     teacher_def, teacher = _teacher(config, dataset.channels, dtype)
     # In place from the start: a large state need not fit on one device.

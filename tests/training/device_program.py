@@ -56,7 +56,9 @@ class Experiment:
             "lenet5_bn", image_size=16, in_channels=1, dtype="float64", param_dtype="float64"
         )
         model_def, params, stats = split_model(model)
-        optimizer = make_optimizer(config.optimizer, lambda step: 0.05, model)
+        optimizer = self.devices.with_whole_gradients(
+            make_optimizer(config.optimizer, lambda step: 0.05, model)
+        )
         create = partial(first_state, optimizer=optimizer, config=config)
         self.state = self.devices.compile_create(create, *self.devices.place((params, stats)))
         rng = np.random.default_rng(0)
