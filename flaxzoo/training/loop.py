@@ -66,9 +66,6 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
                 if trainer.origin is not None:
                     run.write_json(ORIGIN_FILE, asdict(trainer.origin))
                     progress.say(str(trainer.origin))
-                if trainer.origin is not None:
-                    run.write_json(ORIGIN_FILE, asdict(trainer.origin))
-                    progress.say(str(trainer.origin))
             try:
                 state = _fit(trainer, state, run, checkpoints, progress)
                 checkpoints.wait()  # a save that fails is told before a result is
