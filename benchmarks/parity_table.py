@@ -42,11 +42,11 @@ its twin in `torch_ref/`. Both get the same calibrated weights and two images. T
 largest relative errors: of any stage's features, of the logits, of any parameter's gradient, and of
 any parameter or running statistic after three SGD steps. In float64 more than 1e-9 would be a bug.
 In float32 they are rounding: a unit that it moves over the kink of its ReLU passes its gradient in
-one framework and not in the other. Where that exceeds 5e-2 for gradients or 1e-2 for training, torch
-in float64 decides: the figures are then flaxzoo's distance from it, and behind them stands the
-largest that torch's own float32 has in four runs, which is what is allowed. MNASNet 0.5 was such a
-case: with one rounding of the image torch's gradient of `layers.8.0.layers.1.bias` was 2.4e-2 from
-its own float64, with another 1e-4; flaxzoo's was 1e-4.
+one framework and not in the other. Where that exceeds 5e-2 for gradients or 1e-2 for training,
+torch in float64 decides: the figures are then flaxzoo's distance from it, and behind them stands
+the largest that torch's own float32 has in four runs, which is what is allowed. MNASNet 0.5 is such
+a case: torch's float32 gradient of `layers.8.0.layers.1.bias` is 2.4e-2 from its own float64, and
+1e-4 where the image is rounded otherwise; flaxzoo's is 1e-4.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
 

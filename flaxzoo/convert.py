@@ -159,7 +159,8 @@ def load_torch(
     values = {}
     for key in common:
         name, variable = variables[key]
-        values[key] = from_torch_layout(name, given[key]).astype(variable.dtype, copy=False)
+        # A copy: on a CPU, jax would go on to share the memory of a tensor that torch may change.
+        values[key] = np.array(from_torch_layout(name, given[key]), variable.dtype)
     for key, array in jax.device_put(values).items():
         assign(variables[key][1], array)
     set_eps(model, loaded.naming)

@@ -155,6 +155,17 @@ def test_weights_travel_from_torch(tmp_path, kind):
         np.testing.assert_array_equal(value, state_dict[key], err_msg=key)
 
 
+def test_a_twin_that_trains_on_leaves_the_model_alone():
+    twin, model = torch_ref.create_model("resnet_tiny"), create_model("resnet_tiny", abstract=True)
+    load_torch(model, twin.state_dict())
+    before = to_torch(model)
+    with torch.no_grad():
+        for value in [*twin.parameters(), *twin.buffers()]:
+            value.add_(1)
+    for key, value in to_torch(model).items():
+        np.testing.assert_array_equal(value, before[key], err_msg=key)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_tensors_of_other_dtypes_become_the_models(dtype):
     state_dict = torch_ref.create_model("resnet_tiny").to(dtype).state_dict(keep_vars=True)
@@ -190,7 +201,8 @@ def test_torchvision_takes_the_export_of_a_model_with_versions(tmp_path, name, v
     images = np.random.default_rng(0).normal(size=(1, 32, 32, 3))
     with torch.no_grad():
         theirs = twin.double().eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
-    back = create_model(name, pretrained=tmp_path / "w.pth", dtype="float64")
+    doubles = {"dtype": "float64", "param_dtype": "float64"}
+    back = create_model(name, pretrained=tmp_path / "w.pth", **doubles)
     back.eval()
     ours = jax.jit(lambda x: back(x))(images)
     assert back.version == version

@@ -83,7 +83,8 @@ def digit_batches(twins: Twins, steps: int, seed: int) -> Batches:
             f"the losses of a long training are those of {digits.num_classes} digits; this model "
             f"has {twins.flax_model.num_classes} classes."
         )
-    images, labels = digits.train.images, digits.train.labels.astype(np.int64)
+    split: Any = digits.train  # in memory
+    images, labels = split.images, split.labels.astype(np.int64)
     side = images.shape[1]
     rows, columns = (np.arange(n) * side // n for n in (height, width))
     mean, deviation = images.mean(), images.std()
