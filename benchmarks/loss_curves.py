@@ -86,7 +86,6 @@ def measure() -> None:
     prepare_jax()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_disable_most_optimizations", True)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in NETWORKS:
         if name in results:

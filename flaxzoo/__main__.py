@@ -102,8 +102,8 @@ def _parity(arguments: argparse.Namespace) -> None:
         )
     prepare_jax()
     jax.config.update("jax_enable_x64", True)
-    # Each program runs a few times on small images: compiling it well would take most of the time.
-    jax.config.update("jax_disable_most_optimizations", True)
+    # Where each program runs a few times on small images, compiling it well takes most of the time.
+    jax.config.update("jax_disable_most_optimizations", not losses)
     dtypes = ("float64", "float32") if arguments.dtype == "both" else (arguments.dtype,)
     console, different, curves = Console(soft_wrap=True), 0, {}
     kinds = KINDS if losses else KINDS[:-1]
