@@ -42,7 +42,11 @@ its twin in `torch_ref/`. Both get the same calibrated weights and two images. T
 largest relative errors: of any stage's features, of the logits, of any parameter's gradient, and of
 any parameter or running statistic after three SGD steps. In float64 more than 1e-9 would be a bug.
 In float32 they are rounding: a unit that it moves over the kink of its ReLU passes its gradient in
-one framework and not in the other.
+one framework and not in the other. Where that exceeds 5e-2 for gradients or 1e-2 for training,
+torch in float64 decides: the figures are then flaxzoo's distance from it, and behind them stands
+the largest that torch's own float32 has in four runs, which is what is allowed. MNASNet 0.5 is such
+a case: torch's float32 gradient of `layers.8.0.layers.1.bias` is 2.4e-2 from its own float64, and
+1e-4 where the image is rounded otherwise; flaxzoo's is 1e-4.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
 
@@ -139,11 +143,12 @@ def compare(name: str, against: str, dtype: str, steps: int) -> Result:
     jax.config.update("jax_disable_most_optimizations", True)
     report = parity.compare(name, against=against, dtype=dtype, train_steps=steps)
     of_logits = [d.error for d in report.differences if d.name == "logits"]
-    kinds = parity.KINDS if steps else ("forward",)
+    kinds = ("forward", "gradient", "training") if steps else ("forward",)
     return {
         "equal": report.equal,
         "logits": max(of_logits),
         **{kind: report.worst(kind) for kind in kinds},
+        **({"rounding": report.rounding} if report.rounding else {}),
         "compared": len(report.differences),
         "image_size": "x".join(map(str, report.image_size)),
         "versions": {
@@ -192,8 +197,10 @@ def cell(result: Result | None) -> str:
         return "not measured yet"
     if "failed" in result:
         return f"failed: {result['failed']}"
-    kinds = ("forward", "logits", "gradient", "training")
+    kinds, rounding = ("forward", "logits", "gradient", "training"), result.get("rounding", {})
     figures = ", ".join(f"{result[kind]:.0e}" for kind in kinds if kind in result)
+    if "rounding" in result:
+        figures += f" of float64; torch's own {', '.join(f'{e:.0e}' for e in rounding.values())}"
     if "gradient" not in result:
         figures += "; no gradients, for want of memory"
     return figures if result["equal"] else f"**different**: {figures}"

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxzoo.cli import prepare_jax, run_command, train_command
-from flaxzoo.errors import unknown
+from flaxzoo.errors import UserError, unknown
+
+COMMANDS = ("train", "models", "parity")
 
 
 def main() -> None:
@@ -17,8 +19,14 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["train"]:  # its flags are ml_collections'
         sys.exit(run_command(lambda: train_command(arguments[1:])))
+    sys.exit(run_command(lambda: _run(arguments)))
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        raise unknown("command", arguments[0], COMMANDS)
     parsed = _parser().parse_args(arguments)
-    sys.exit(run_command(lambda: parsed.run(parsed)))
+    parsed.run(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         help="compare models with their PyTorch twins",
         description="Gives both twins the same calibrated weights and compares features, logits, "
         "gradients, running statistics and parameters after SGD steps. Exit code 1 if they differ.",
-        epilog="example: flaxzoo parity resnext50_32x4d --image-size 224",
+        epilog="examples: flaxzoo parity resnext50_32x4d --image-size 224; "
+        "flaxzoo parity resnet18 --dtype float64 --train-steps 200 --plot losses.png",
     )
     parity.add_argument("pattern", help="a model, or a shell pattern, like 'resnet*'")
     parity.add_argument(
@@ -48,8 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="default: 64 or the model's least"
     )
-    parity.add_argument("--batch-size", type=int, default=2)
-    parity.add_argument("--train-steps", type=int, default=3, metavar="N", help="0: forward only")
+    parity.add_argument("--batch-size", type=int, help="default: 2; 16 where losses are compared")
+    parity.add_argument(
+        "--train-steps", type=int, default=3, metavar="N",
+        help="0: forward only; more than 10: compare, in float64, the losses of N steps on the "
+        "bundled digits from equal initial values",
+    )  # fmt: skip
+    parity.add_argument("--plot", metavar="FILE.png", help="draw the losses of both twins")
     parity.set_defaults(run=_parity)
 
     augmentations = commands.add_parser(
@@ -91,15 +105,23 @@ def _models(arguments: argparse.Namespace) -> None:
 def _parity(arguments: argparse.Namespace) -> None:
     import jax
 
-    from flaxzoo.parity import KINDS, compare
+    from flaxzoo.parity import CALIBRATED_STEPS, KINDS, compare
+    from flaxzoo.parity.curves import plot_losses
 
+    losses = arguments.dtype != "float32" and arguments.train_steps > CALIBRATED_STEPS
+    if arguments.plot and not losses:
+        raise UserError(
+            f"--plot draws losses, which are compared in float64 with --train-steps of more than "
+            f"{CALIBRATED_STEPS}; got {arguments.train_steps} in {arguments.dtype}."
+        )
     prepare_jax()
     jax.config.update("jax_enable_x64", True)
-    # Each program runs a few times on small images: compiling it well would take most of the time.
-    jax.config.update("jax_disable_most_optimizations", True)
+    # Where each program runs a few times on small images, compiling it well takes most of the time.
+    jax.config.update("jax_disable_most_optimizations", not losses)
     dtypes = ("float64", "float32") if arguments.dtype == "both" else (arguments.dtype,)
-    console, different = Console(soft_wrap=True), 0
-    console.print(f"{'model':24}{'dtype':10}{''.join(f'{k:>12}' for k in KINDS)}   result")
+    console, different, curves = Console(soft_wrap=True), 0, {}
+    kinds = KINDS if losses else KINDS[:-1]
+    console.print(f"{'model':24}{'dtype':10}{''.join(f'{k:>12}' for k in kinds)}   result")
     for name in _matching(arguments.pattern):
         for dtype in dtypes:
             started = time.monotonic()
@@ -111,13 +133,24 @@ def _parity(arguments: argparse.Namespace) -> None:
                 batch_size=arguments.batch_size,
                 train_steps=arguments.train_steps,
             )
-            errors = "".join(f"{report.worst(kind):>12.1e}" for kind in KINDS)
+            compared = {d.kind for d in report.differences}
+            errors = "".join(
+                f"{report.worst(kind):>12.1e}" if kind in compared else f"{'':12}" for kind in kinds
+            )
             seconds = time.monotonic() - started
             result = "equal" if report.equal else "DIFFERENT"
             console.print(f"{name:24}{dtype:10}{errors}   {result}  ({seconds:.0f} s)")
             for d in report.failures[:5]:
                 console.print(f"    {d.kind} {d.name}: {d.error:.1e}, allowed {d.allowed:.1e}")
+            if report.rounding:
+                figures = ", ".join(f"{kind} {e:.1e}" for kind, e in report.rounding.items())
+                console.print(f"    compared with float64; torch's own float32 is off: {figures}")
+            if report.losses:
+                console.print(f"    {report.losses}")
+                curves[name] = report.losses
             different += not report.equal
+    if arguments.plot:
+        plot_losses(curves, arguments.plot)
     if different:
         raise SystemExit(1)
 

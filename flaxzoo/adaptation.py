@@ -5,14 +5,17 @@ names, timm's names, which convolution comes first, which layers are heads. Noth
 silently: `Loaded` says what was.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from flax import nnx
 
+from flaxzoo.errors import UserError
 from flaxzoo.layers import BatchNorm
 
 NAMINGS = ("auto", "own", "timm")
@@ -85,10 +88,52 @@ def fit(
 
 
 def set_eps(model: nnx.Module, naming: str) -> None:
-    """Gives the batch normalisation of `model` timm's eps, where the weights are timm's."""
-    eps = getattr(model, "timm_eps", None)
-    if naming == "timm" and eps is not None:
-        model.set_attributes(BatchNorm, eps=eps, raise_if_not_found=False)
+    """Gives the batch normalisation of `model` the eps of those who trained the weights.
+
+    That is timm's where the weights are timm's, and the model's own where they follow such.
+    """
+    timm_eps = getattr(model, "timm_eps", None)
+    if timm_eps is None:
+        return
+    for _, layer in nnx.iter_graph(model):
+        if isinstance(layer, BatchNorm):
+            if naming == "timm":
+                layer.eps = timm_eps
+            elif layer.eps == timm_eps:
+                layer.eps = layer.own_eps
+
+
+def check_padding(source: str, naming: str) -> None:
+    """Refuses weights of timm's `tf_*` models, which have the same names and shapes as others.
+
+    Only where they come from tells: the name of the file, of a folder of the hub's cache
+    (`models--timm--tf_efficientnet_b0.in1k`), or the architecture in `config.json` beside it.
+
+    Raises:
+        UserError: they are such.
+    """
+    if naming != "timm":
+        return
+    path = Path(source)
+    if any(re.match(r"(models--timm--)?tf_(efficient|mobile)net", part) for part in path.parts):
+        found = "its name says"
+    elif _architecture(path.with_name("config.json")).startswith("tf_"):
+        found = "config.json beside it says"
+    else:
+        return
+    raise UserError(
+        f"{source} is of one of timm's tf_* models, {found}: they pad as TensorFlow does, and with "
+        "their weights this model would be another function; use those of the model without tf_."
+    )
+
+
+def _architecture(config: Path) -> str:
+    """Returns what timm's config file says, or nothing where there is no such file."""
+    try:
+        content = json.loads(config.read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("architecture", "")) if isinstance(content, dict) else ""
 
 
 def _renamed(

@@ -12,6 +12,7 @@ are dropped on the way in and made on the way out. Both ways are strict: nothing
 and nothing is skipped silently.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxzoo.adaptation import NAMINGS, Loaded, fit, listed, set_eps
+from flaxzoo.adaptation import NAMINGS, Loaded, check_padding, fit, listed, set_eps
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
 from flaxzoo.weight_files import read_state_dict, without_prefixes
@@ -53,13 +54,16 @@ def _is_kernel(name: str) -> bool:
     return name.rpartition(".")[2] == "kernel"
 
 
-def to_torch(model: nnx.Module) -> dict[str, Any]:
+def to_torch(model: nnx.Module) -> OrderedDict[str, Any]:
     """Returns the state_dict of the torch twin of `model`: torch's names, NumPy arrays.
 
-    torch takes it after `torch.from_numpy` on each value, with `load_state_dict(strict=True)`. Of
-    an abstract model the values are jax.ShapeDtypeStruct in torch's shapes.
+    torch takes it with `load_state_dict(strict=True)` after `torch.from_numpy` on each value, which
+    is best put in its place. A new dict of them would lose `_metadata`, where torch keeps the
+    version of a model; torchvision's MNASNet refuses weights without. Of an abstract model the
+    values are jax.ShapeDtypeStruct in torch's shapes.
     """
-    state_dict = {}
+    state_dict: Any = OrderedDict()
+    state_dict._metadata = {"": {"version": getattr(model, "version", 1)}}  # torch's default
     for name, variable in named_variables(model).items():
         value = value_of(variable)
         if isinstance(value, jax.ShapeDtypeStruct):
@@ -108,7 +112,7 @@ def load_torch(
     Raises:
         UserError: a missing or unexpected key, a wrong shape or a value that is not floating point;
             all of them are named at once and the model is left as it was. Also a source that is not
-            what it should be.
+            what it should be, or of a model of timm's that pads as TensorFlow does.
     """
     if isinstance(source, str | Path):
         source_name, source = str(source), read_state_dict(source)
@@ -125,6 +129,8 @@ def load_torch(
     shapes = {key: _torch_shape(name, v.shape) for key, (name, v) in variables.items()}
     given = {key: _as_numpy(value) for key, value in without_prefixes(source).items()}
     given, loaded = fit(model, given, shapes, adapt=adapt, naming=naming)
+    if source_name:
+        check_padding(source_name, loaded.naming)
     wanted = shapes.keys() - set(loaded.kept)
     common = sorted(wanted & given.keys())
     problems = [
@@ -153,7 +159,8 @@ def load_torch(
     values = {}
     for key in common:
         name, variable = variables[key]
-        values[key] = from_torch_layout(name, given[key]).astype(variable.dtype, copy=False)
+        # A copy: on a CPU, jax would go on to share the memory of a tensor that torch may change.
+        values[key] = np.array(from_torch_layout(name, given[key]), variable.dtype)
     for key, array in jax.device_put(values).items():
         assign(variables[key][1], array)
     set_eps(model, loaded.naming)

@@ -1,5 +1,6 @@
 """Weights of other classes, channels and names load, and what was not loaded is told."""
 
+import json
 import logging
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 import torch_ref
 from flaxzoo import UserError, create_model, load_torch, to_torch
 from flaxzoo.adaptation import Loaded, fit
+from flaxzoo.layers import BatchNorm
 from flaxzoo.models import VARIANTS
 from parity_tests.comparing import installed
 from tests.models.zoo import SMALL
@@ -248,6 +251,48 @@ def test_refused_weights_of_timm_leave_the_model_as_it_was():
     with pytest.raises(UserError, match=r"1 missing: classifier\.3\.bias$"):
         load_torch(model, theirs)
     assert model.features[0][1].eps == 1e-3
+
+
+def test_own_weights_after_timms_bring_their_own_eps_back():
+    model = create_model("mobilenet_v3_small")
+    own = to_torch(model)
+    load_torch(model, installed("timm").create_model("mobilenetv3_small_100").state_dict())
+    assert model.features[0][1].eps == 1e-5
+    load_torch(model, own)
+    assert {layer.eps for _, layer in nnx.iter_graph(model) if isinstance(layer, BatchNorm)} == {
+        1e-3
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tf_mobilenetv3_small_100-37f49e2b.pth",
+        "models--timm--tf_mobilenetv3_small_100.in1k/snapshots/0/model.pth",
+        "downloads/model.pth",  # of a config.json that names the architecture
+    ],
+)
+def test_timms_models_that_pad_as_tensorflow_does_are_refused(tmp_path, path):
+    path = tmp_path / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(installed("timm").create_model("tf_mobilenetv3_small_100").state_dict(), path)
+    if path.parent.name == "downloads":
+        config = {"architecture": "tf_mobilenetv3_small_100", "num_classes": 1000}
+        path.with_name("config.json").write_text(json.dumps(config))
+    model = create_model("mobilenet_v3_small", abstract=True)
+    with pytest.raises(UserError, match=r"one of timm's tf_\* models.*use those .* without tf_"):
+        load_torch(model, path)
+    with pytest.raises(UserError, match=r"one of timm's tf_\* models"):
+        create_model("mobilenet_v3_small", pretrained=path)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"architecture": "mobilenetv3_small_100"}'])
+def test_timms_other_models_load(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    path = tmp_path / "model.pth"
+    torch.save(installed("timm").create_model("mobilenetv3_small_100").state_dict(), path)
+    model = create_model("mobilenet_v3_small", abstract=True)
+    assert load_torch(model, path).naming == "timm"
 
 
 def test_naming_can_be_forced():

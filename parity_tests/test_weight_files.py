@@ -1,5 +1,6 @@
 """Files that torch writes are read without torch, bit for bit, and torch takes what we export."""
 
+import contextlib
 import io
 import pickle
 import struct
@@ -8,6 +9,7 @@ from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.torch
@@ -16,6 +18,7 @@ import torch
 import torch_ref
 from flaxzoo import UserError, create_model, load_torch, to_torch
 from flaxzoo.weight_files import read_state_dict
+from parity_tests.comparing import installed
 
 
 def base(*shape) -> torch.Tensor:
@@ -152,6 +155,17 @@ def test_weights_travel_from_torch(tmp_path, kind):
         np.testing.assert_array_equal(value, state_dict[key], err_msg=key)
 
 
+def test_a_twin_that_trains_on_leaves_the_model_alone():
+    twin, model = torch_ref.create_model("resnet_tiny"), create_model("resnet_tiny", abstract=True)
+    load_torch(model, twin.state_dict())
+    before = to_torch(model)
+    with torch.no_grad():
+        for value in [*twin.parameters(), *twin.buffers()]:
+            value.add_(1)
+    for key, value in to_torch(model).items():
+        np.testing.assert_array_equal(value, before[key], err_msg=key)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_tensors_of_other_dtypes_become_the_models(dtype):
     state_dict = torch_ref.create_model("resnet_tiny").to(dtype).state_dict(keep_vars=True)
@@ -169,6 +183,30 @@ def test_torch_takes_the_export_strictly(param_dtype):
     twin.load_state_dict({k: torch.from_numpy(v) for k, v in exported.items()}, strict=True)
     for key, value in twin.state_dict().items():
         np.testing.assert_array_equal(value, exported[key], err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("mnasnet0_5", 2), ("mnasnet1_3", 2), ("mnasnet0_5", 1)]
+)
+def test_torchvision_takes_the_export_of_a_model_with_versions(tmp_path, name, version):
+    models = installed("torchvision").models
+    exported = to_torch(create_model(name, version=version, seed=3))
+    exported.update({key: torch.from_numpy(value) for key, value in exported.items()})
+    torch.save(exported, tmp_path / "w.pth")
+    twin = models.get_model(name)
+    old = pytest.warns(UserWarning, match="saved using the previous version")
+    with old if version == 1 else contextlib.nullcontext():
+        twin.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
+
+    images = np.random.default_rng(0).normal(size=(1, 32, 32, 3))
+    with torch.no_grad():
+        theirs = twin.double().eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    doubles = {"dtype": "float64", "param_dtype": "float64"}
+    back = create_model(name, pretrained=tmp_path / "w.pth", **doubles)
+    back.eval()
+    ours = jax.jit(lambda x: back(x))(images)
+    assert back.version == version
+    assert np.abs(ours - theirs.numpy()).max() < 1e-12 * theirs.abs().max()
 
 
 def test_versions_of_modules_are_kept(tmp_path):

@@ -34,6 +34,13 @@ def test_a_pattern_without_a_match_gets_near_misses(monkeypatch, capsys):
     assert "did you mean 'resnet18'" in capsys.readouterr().err
 
 
+def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
+    assert call(monkeypatch, "modles") == 2
+    assert capsys.readouterr().err == (
+        "error: unknown command 'modles'; did you mean 'models'? known: models, parity, train\n"
+    )
+
+
 def test_training_takes_its_own_flags(monkeypatch, capsys):
     assert call(monkeypatch, "train", "--config=nosuch.py") == 2
     assert "unknown config file 'nosuch.py'" in capsys.readouterr().err

@@ -25,7 +25,7 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
-        self.eps = eps
+        self.eps = self.own_eps = eps  # weights of timm's may need another for a while
         self.momentum = momentum
         self.use_running_average = False
         self.axis_name: str | None = None

@@ -88,6 +88,7 @@ class Classifier(nnx.Module):
         min_size: the smallest height and width that it can take.
         image_size: the only height and width that it can take, where it was made for one.
         dtype: the type it computes in; parameters keep theirs, statistics are float32 or better.
+        version: of the torch model; torchvision's may build another net for weights of an old one.
 
     What a family says about itself:
         first_conv: the convolution that sees the images.
@@ -102,6 +103,7 @@ class Classifier(nnx.Module):
 
     min_size: int = 1
     image_size: tuple[int, int] | None = None
+    version: int = 1
     first_conv: ClassVar[str] = "conv1"
     head_names: ClassVar[tuple[str, ...]] = ("fc",)
     aux_heads: Mapping[str, str] = {}

@@ -1,6 +1,7 @@
-"""Makes a flaxzoo model and a PyTorch twin of it with equal, calibrated weights."""
+"""Makes a flaxzoo model and a PyTorch twin of it with equal weights."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ DEFAULT_SIZE = 64  # pixels
 
 @dataclass
 class Twins:
-    """A torch model and its flaxzoo twin with equal, calibrated weights, and images for both."""
+    """A torch model and its flaxzoo twin with equal weights, and images for both."""
 
     torch_model: "torch.nn.Module"
     flax_model: Classifier
@@ -36,6 +37,10 @@ class Twins:
 
         return torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
 
+    def in_float64(self) -> "Twins":
+        """Returns the same with a torch model in float64, of the same values."""
+        return replace(self, torch_model=copy.deepcopy(self.torch_model).double())
+
     @property
     def channels_last(self) -> bool:
         """Whether the stages of the torch model, too, are (n, h, w, c): Swin's are."""
@@ -47,14 +52,16 @@ def make_twins(
     *,
     against: str = "torch_ref",
     dtype: str,
-    image_size: int | tuple[int, int] | None,
+    image_size: int | tuple[int, int] | None = None,
     batch_size: int,
-    seed: int,
+    seed: int = 0,
+    calibrated: bool = True,
     **options: Any,
 ) -> Twins:
-    """Returns both models of `name` with equal calibrated weights, and images for them.
+    """Returns both models of `name` with equal weights, and images for them.
 
-    Neither drops anything in training: the two frameworks draw different random numbers.
+    The weights are calibrated, or else torch's own initial values. Neither drops anything in
+    training: the two frameworks draw different random numbers.
     """
     batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
     try:
@@ -79,7 +86,8 @@ def make_twins(
         labels=rng.integers(flax_model.num_classes, size=batch_size),
         against=against,
     )
-    calibrate(torch_model, twins.torch_images, rng)
+    if calibrated:
+        calibrate(torch_model, twins.torch_images, rng)
     load_torch(flax_model, torch_model.state_dict())
     return twins
 
