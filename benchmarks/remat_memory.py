@@ -52,7 +52,7 @@ def compile_step(name: str, remat: bool) -> dict[str, Any]:
     config = Config(
         remat=remat, model=ModelConfig(num_classes=1000), data=data_config("imagenet2012")
     )
-    options = {"image_size": SIZE} if takes(name, "image_size") else {}
+    options: dict[str, Any] = {"image_size": SIZE} if takes(name, "image_size") else {}
     model = create_model(name, abstract=True, dtype="bfloat16", **options)
     model_def, params, batch_stats = split_model(model)
     optimizer = sgd(lambda _: 0.1, momentum=0.9)
