@@ -5,10 +5,11 @@ All go the way of `flaxzoo.load_torch`: by torch's names, strictly, with a new h
 classes and an adapted first convolution for other channels.
 """
 
+import ast
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def initial_model(
     Raises:
         UserError: there is no such model, or no such weights for it.
     """
-    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
+    options = _written_options(config.model.options)
+    if config.model.stem:
+        options["stem"] = config.model.stem
     if takes(config.model.name, "image_size"):
         options["image_size"] = config.data.image_size
     source = None
@@ -86,6 +89,39 @@ def initial_model(
     if origin is not None:
         set_eps(model, origin.naming)
     return model, origin
+
+
+def _written_options(written: Sequence[str]) -> dict[str, Any]:
+    """Returns {"dropout": 0.1} for ("dropout=0.1",); `create_model` knows which the variant has."""
+    options = {}
+    for text in written:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name in _ELSEWHERE:
+            raise UserError(f"config.model.options: {name} is {_ELSEWHERE[name]}; got {text!r}.")
+        if name in options:
+            raise UserError(f"config.model.options has {name} twice; got {tuple(written)}.")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise UserError(
+                "config.model.options are written NAME=VALUE, like 'dropout=0.1', with values of "
+                f"Python, texts in quotes; got {text!r}."
+            ) from None
+    return options
+
+
+# What the config says elsewhere, or takes from the data.
+_ELSEWHERE = {
+    "stem": "config.model.stem",
+    "num_classes": "config.model.num_classes",
+    "image_size": "config.data.image_size",
+    "in_channels": "taken from the data",
+    "seed": "config.seed",
+    "dtype": "config.dtype",
+    "param_dtype": "always float32 in training",
+    "pretrained": "config.init_from",
+    "abstract": "for looking at models only",
+}
 
 
 def origin_of(workdir: Path, init_from: str) -> Origin | None:
