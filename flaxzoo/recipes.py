@@ -17,7 +17,7 @@ A recipe is a dict of settings by the names that the command line gives them, su
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flaxzoo.config import Config, data_config
@@ -25,7 +25,6 @@ from flaxzoo.errors import UserError, unknown
 
 Settings = dict[str, Any]
 
-OPTIONS = ("model", "recipe")  # of the argument, after the source
 PHOTOGRAPHS = ("imagenet2012", "folder", "tfds")  # of any size, read from files
 
 # Handwritten digits, 1,293 to train on: seconds to minutes on a CPU. Not mirrored: a mirrored 2 is
@@ -227,7 +226,7 @@ def choose(
         recipe = options.get("recipe", next(iter(imagenet)))
         if recipe not in imagenet:
             raise unknown("recipe", recipe, imagenet)
-        settings = _of_variant(imagenet[recipe], options, (variants or {}).get(recipe, {}))
+        settings = choose_model(imagenet[recipe], options, (variants or {}).get(recipe, {}))
         settings = settings if kind == "imagenet2012" else for_thousands(settings)
         return config_of(source, settings)
     if "recipe" in options:
@@ -235,10 +234,10 @@ def choose(
             f"recipe= chooses among those for ImageNet and folders of images; got {arg!r}."
         )
     settings = digits if kind == "digits" else _small(kind, small, cifar or {})
-    return config_of(source, _of_variant(settings, options, {}))
+    return config_of(source, choose_model(settings, options))
 
 
-def parse(arg: str) -> tuple[str, dict[str, str]]:
+def parse(arg: str, known: Sequence[str] = ("model", "recipe")) -> tuple[str, dict[str, str]]:
     """Splits "SOURCE,key=value,..." into the source and its options.
 
     A path may hold "=" and ","; at its end, ",word=word" is an option, unless there is a file or a
@@ -246,32 +245,36 @@ def parse(arg: str) -> tuple[str, dict[str, str]]:
 
     >>> parse("folder=a=b/c,model=resnet18")
     ('folder=a=b/c', {'model': 'resnet18'})
+
+    Raises:
+        UserError: an option that is not `known`, stands twice or has no value.
     """
     source, options = arg, {}
     while match := re.fullmatch(r"(.+),\s*(\w+)=([\w.-]*)\s*", source):
         if os.path.exists(os.path.expanduser(source.partition("=")[2])):
             break
         source, key, value = match.groups()
-        if key not in OPTIONS:
-            raise unknown(f"option in {arg!r}:", key, OPTIONS)
+        if key not in known:
+            raise unknown(f"option in {arg!r}:", key, known)
         if key in options or not value:
             raise UserError(f"{key}= takes one value; got {arg!r}.")
         options[key] = value
     return source, options
 
 
-def _of_variant(
-    settings: Settings, options: Mapping[str, str], variants: Mapping[str, Settings]
+def choose_model(
+    settings: Settings,
+    options: Mapping[str, str],
+    variants: Mapping[str, Settings] | None = None,
 ) -> Settings:
     """Returns `settings` with the model that is asked for, and what that one changes.
 
-    Options of the recipe's own net are those of that net alone.
+    `model.options` are for the recipe's own net alone.
     """
-    name = settings["model.name"]
-    if options.get("model", name) != name:
-        name = options["model"]
+    name = options.get("model", settings["model.name"])
+    if name != settings["model.name"]:
         settings = {k: v for k, v in settings.items() if k != "model.options"}
-    return based_on(settings, {"model.name": name} | variants.get(name, {}))
+    return based_on(settings, {"model.name": name} | (variants or {}).get(name, {}))
 
 
 def _small(kind: str, small: Settings, cifar: Settings) -> Settings:

@@ -9,7 +9,7 @@ import ast
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,7 @@ def initial_model(
     Raises:
         UserError: there is no such model, or no such weights for it.
     """
-    options = _written_options(config.model.options)
-    if config.model.stem:
-        options["stem"] = config.model.stem
-    if takes(config.model.name, "image_size"):
-        options["image_size"] = config.data.image_size
+    options = model_options(config)
     source = None
     if origin is None and config.init_from:
         source = _source(config.init_from, config.model)
@@ -91,15 +87,20 @@ def initial_model(
     return model, origin
 
 
-def _written_options(written: Sequence[str]) -> dict[str, Any]:
-    """Returns {"dropout": 0.1} for ("dropout=0.1",); `create_model` knows which the variant has."""
+def model_options(config: Config) -> dict[str, Any]:
+    """Returns what `create_model` gets besides classes and channels; it knows which there are.
+
+    Raises:
+        UserError: one of `config.model.options` is written otherwise, stands twice, or is set
+            elsewhere.
+    """
     options = {}
-    for text in written:
+    for text in config.model.options:
         name, _, value = (part.strip() for part in text.partition("="))
         if name in _ELSEWHERE:
             raise UserError(f"config.model.options: {name} is {_ELSEWHERE[name]}; got {text!r}.")
         if name in options:
-            raise UserError(f"config.model.options has {name} twice; got {tuple(written)}.")
+            raise UserError(f"config.model.options has {name} twice; got {config.model.options}.")
         try:
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -107,6 +108,10 @@ def _written_options(written: Sequence[str]) -> dict[str, Any]:
                 "config.model.options are written NAME=VALUE, like 'dropout=0.1', with values of "
                 f"Python, texts in quotes; got {text!r}."
             ) from None
+    if config.model.stem:
+        options["stem"] = config.model.stem
+    if takes(config.model.name, "image_size"):
+        options["image_size"] = config.data.image_size
     return options
 
 
