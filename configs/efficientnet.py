@@ -7,9 +7,9 @@
 ImageNet, section 5.2: RMSprop with decay and momentum 0.9, weight decay 1e-5, rate 0.256 for 4096
 images (here 0.064 for 1024), times 0.97 every 2.4 epochs, 350 epochs, AutoAugment, dropout from 0.2
 to 0.5 and stochastic depth, which the variants have. The average of the weights is that of the
-authors' code (0.9999 in every step). Published: b0 77.1 %, b1 79.1 %, b2 80.1 %, b3 81.6 %, b4 82.9
-%, b5 83.6 %, b6 84.0 %, b7 84.3 % top-1 (table 2), each at its size of image; torchvision's b0,
-which timm trained, 77.69 %.
+authors' code (0.9999 in every step). Published: b0 77.1 %, b1 79.1 %, b2 80.1 %, b3 81.6 %, b4
+82.9 %, b5 83.6 %, b6 84.0 %, b7 84.3 % top-1 (table 2), each at its size of image; torchvision's
+b0, which timm trained, 77.69 %.
 
 Small images: a stem that keeps their size.
 """

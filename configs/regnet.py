@@ -8,8 +8,8 @@
 ImageNet, recipe v1: torchvision's, 100 epochs, a warm-up of 5 from a tenth of the rate, a cosine,
 weight decay 5e-5; the rate is 0.2 for 256 images, and batches are smaller for larger nets.
 Published: regnet_y_400mf 74.05 % (at a rate of 0.4 for 1024), 800mf 76.42 %, 1_6gf 77.95 %, 3_2gf
-78.95 %, 8gf 80.03 %, 16gf 80.42 %, 32gf 80.88 %; regnet_x_400mf 72.83 %, 800mf 75.21 %, 1_6gf 77.04
-%, 3_2gf 78.36 %, 8gf 79.34 %, 16gf 80.06 %, 32gf 80.62 %.
+78.95 %, 8gf 80.03 %, 16gf 80.42 %, 32gf 80.88 %; regnet_x_400mf 72.83 %, 800mf 75.21 %, 1_6gf
+77.04 %, 3_2gf 78.36 %, 8gf 79.34 %, 16gf 80.06 %, 32gf 80.62 %.
 
 ImageNet, recipe v2: torchvision's new recipe. Published: regnet_y_400mf 75.80 %, 800mf 78.83 %,
 1_6gf 80.88 %, 3_2gf 81.98 %, 8gf 82.83 %, 16gf 82.89 %, 32gf 83.37 %; the regnet_x up to 1_6gf were

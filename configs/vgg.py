@@ -5,8 +5,8 @@
     python train.py --config=configs/vgg.py:imagenet2012,model=vgg16
 
 ImageNet: torchvision's defaults, at a rate of 0.01 where there is no batch normalisation. Published
-with them: vgg11_bn 70.37 %, vgg13_bn 71.59 %, vgg16_bn 73.36 %, vgg19_bn 74.22 % top-1; vgg11 69.02
-%, vgg13 69.93 %, vgg16 71.59 %, vgg19 72.38 %.
+with them: vgg11_bn 70.37 %, vgg13_bn 71.59 %, vgg16_bn 73.36 %, vgg19_bn 74.22 % top-1; vgg11
+69.02 %, vgg13 69.93 %, vgg16 71.59 %, vgg19 72.38 %.
 
 Small images: VGG-16 with batch normalisation, on 32 pixels.
 """

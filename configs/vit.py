@@ -10,8 +10,8 @@ RandAugment, mixup and CutMix. Published: vit_b_16 81.07 %, vit_b_32 75.91 % (Au
 76.97 % top-1. vit_l_16, 79.66 %, has the new recipe with gradients clipped to a norm of 1. Without
 repeated augmentation, which torchvision has, and with warm-up and cosine in every step.
 
-Small images: a net of their size has to be made of options; vit_b_16 takes them enlarged to 64
-pixels, and needs more of them than CIFAR has to be any good.
+Small images are enlarged to 64 pixels, 16 patches. ViT needs more of them than CIFAR has to be good
+(section 4.1 of the paper).
 """
 
 from flaxzoo.config import Config

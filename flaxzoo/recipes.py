@@ -109,11 +109,11 @@ def ema_per_step(decay: float, every: int, batch_size: int, epochs: int) -> floa
 
 
 # torchvision's "new recipe" (https://github.com/pytorch/vision/issues/3995), on 8 GPUs with 128
-# images each: trains on 224 pixels. Here it departs from torchvision in four ways: warm-up and
-# cosine move with every step, not every epoch; a box is erased after images are mixed, not before;
-# where it leaves norms without weight decay, biases get none either; and each image comes once an
-# epoch, where some of torchvision's runs show it four times in a quarter of an epoch (`--ra-reps
-# 4`). The average of the weights is updated in every step.
+# images each, on 224 pixels. Departures from torchvision's script: warm-up and cosine move with
+# every step, not every epoch; a box is erased after images are mixed, not before; biases have no
+# weight decay, as norms; each image comes once an epoch, where most of torchvision's runs take a
+# quarter of them four times (`--ra-sampler --ra-reps 4`); and the average of the weights, updated
+# in every step and not in each 32nd, starts softly and not after the warm-up.
 NEW_RECIPE: Settings = _READ_IMAGENET | {
     "batch_size": 1024,
     "duration": "600 epochs",
