@@ -222,19 +222,24 @@ def _run_source(path: Path, model: ModelConfig) -> _Source:
         checkpoint = _best_checkpoint(path, workdir)
     config = _read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     saved = config.get("model") or {}
-    name, stem = saved.get("name", model.name), saved.get("stem", model.stem)
+    name = saved.get("name", model.name)
     if name != model.name:
         raise UserError(
             f"{workdir} is a run of {name}, but the model is {model.name}: "
             f"set config.model.name={name}, or start from other weights."
         )
-    hint = f"; that run has config.model.stem={stem!r}, this one {model.stem!r}"
+    now = {"stem": model.stem, "options": list(model.options)}
+    differing = [
+        f"config.model.{field}={saved[field]!r}, this one {value!r}"
+        for field, value in now.items()
+        if saved.get(field, value) != value
+    ]
     arrays = read_weights(checkpoint)
     return _Source(
         path=str(checkpoint),
         weights={torch_name(key): to_torch_layout(key, value) for key, value in arrays.items()},
         run=origin_of(workdir, config.get("init_from", "")),
-        hint=hint if stem != model.stem else "",
+        hint=f"; that run has {'; '.join(differing)}" if differing else "",
     )
 
 

@@ -210,6 +210,11 @@ def test_another_stem_is_named_where_weights_do_not_fit(run):
         start(run, stem="imagenet")
 
 
+def test_other_options_are_named_where_weights_do_not_fit(run):
+    with pytest.raises(UserError, match=r"has config.model.options=\[\], this one \['planes=8'\]$"):
+        start(run, options=("planes=8",))
+
+
 def test_a_folder_without_checkpoints_says_what_it_holds(tmp_path):
     (tmp_path / "model.pth").touch()
     with pytest.raises(UserError, match=r"has no checkpoint; expected .*; it holds model\.pth"):
