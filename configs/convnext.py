@@ -14,7 +14,7 @@ Small images: a stem that keeps their size.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, NEW_RECIPE_176, SMALL, SMALL_ADAMW, based_on, choose
+from flaxzoo.recipes import DIGITS_ADAMW, NEW_RECIPE_176, SMALL, SMALL_ADAMW, based_on, choose
 
 IMAGENET = {
     "model.name": "convnext_tiny",
@@ -29,8 +29,7 @@ RESIZE = {"convnext_tiny": 236, "convnext_small": 230}
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=based_on(DIGITS, SMALL_ADAMW)
-        | {"model.name": "test_convnext", "model.stem": "cifar", "optimizer.learning_rate": 4e-3},
+        digits=DIGITS_ADAMW | {"model.name": "test_convnext", "model.stem": "cifar"},
         small=based_on(SMALL, SMALL_ADAMW) | {"model.name": "convnext_tiny", "model.stem": "cifar"},
         imagenet={"v1": based_on(NEW_RECIPE_176, IMAGENET)},
         variants={"v1": {name: {"data.resize": size} for name, size in RESIZE.items()}},

@@ -9,12 +9,12 @@ the tables of positions, a warm-up of 32 epochs, TrivialAugment, mixup 0.8, CutM
 clipped to a norm of 1. Published: maxvit_t 83.70 % top-1. Warm-up and cosine move with every step;
 images are reduced bilinearly, not bicubically.
 
-Small images: windows and grids of 2 on images of 32 pixels.
+Small images are enlarged to 64 pixels; windows and grids have a size of 2.
 """
 
 from flaxzoo.config import Config
 from flaxzoo.recipes import (
-    DIGITS,
+    DIGITS_ADAMW,
     NEW_RECIPE,
     SMALL,
     SMALL_ADAMW,
@@ -47,9 +47,7 @@ IMAGENET = {
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=based_on(DIGITS, SMALL_ADAMW)
-        | upsampled(16)
-        | {"model.name": "test_maxvit", "optimizer.learning_rate": 4e-3},
+        digits=DIGITS_ADAMW | upsampled(16) | {"model.name": "test_maxvit"},
         small=based_on(SMALL, SMALL_ADAMW)
         | {"model.name": "maxvit_t", "data.image_size": 64, "model.options": ("partition_size=2",)},
         imagenet={"v1": based_on(NEW_RECIPE, IMAGENET)},

@@ -12,15 +12,13 @@ Small images are enlarged to 64 pixels, 16 patches.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DEIT, DIGITS, SMALL, SMALL_ADAMW, based_on, choose, upsampled
+from flaxzoo.recipes import DEIT, DIGITS_ADAMW, SMALL, SMALL_ADAMW, based_on, choose, upsampled
 
 
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=based_on(DIGITS, SMALL_ADAMW)
-        | upsampled(32)
-        | {"model.name": "test_resmlp", "optimizer.learning_rate": 4e-3},
+        digits=DIGITS_ADAMW | upsampled(32) | {"model.name": "test_resmlp"},
         small=based_on(SMALL, SMALL_ADAMW) | {"model.name": "resmlp_12_224", "data.image_size": 64},
         imagenet={
             "v1": based_on(

@@ -17,7 +17,7 @@ Small images: patches of 2 pixels.
 
 from flaxzoo.config import Config
 from flaxzoo.recipes import (
-    DIGITS,
+    DIGITS_ADAMW,
     NEW_RECIPE,
     SMALL,
     SMALL_ADAMW,
@@ -58,12 +58,11 @@ VARIANTS = {
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=based_on(DIGITS, SMALL_ADAMW)
+        digits=DIGITS_ADAMW
         | upsampled(16)
         | {
             "model.name": "test_swin",
             "model.options": ("patch_size=2",),
-            "optimizer.learning_rate": 4e-3,
         },
         small=based_on(SMALL, SMALL_ADAMW)
         | {"model.name": "swin_t", "model.options": ("patch_size=2",)},

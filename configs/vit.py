@@ -16,7 +16,7 @@ Small images are enlarged to 64 pixels, 16 patches. ViT needs more of them than 
 
 from flaxzoo.config import Config
 from flaxzoo.recipes import (
-    DIGITS,
+    DIGITS_ADAMW,
     NEW_RECIPE,
     SMALL,
     SMALL_ADAMW,
@@ -56,9 +56,7 @@ VARIANTS = {
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=based_on(DIGITS, SMALL_ADAMW)
-        | upsampled(32)
-        | {"model.name": "test_vit", "optimizer.learning_rate": 4e-3},
+        digits=DIGITS_ADAMW | upsampled(32) | {"model.name": "test_vit"},
         small=based_on(SMALL, SMALL_ADAMW) | {"model.name": "vit_b_16", "data.image_size": 64},
         imagenet={"v1": V1},
         variants={"v1": VARIANTS},

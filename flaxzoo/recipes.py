@@ -62,6 +62,20 @@ BY_SOURCE: dict[str, Settings] = {
     "cifar100": _CIFAR,
 }
 
+
+def based_on(base: Settings, own: Settings) -> Settings:
+    """Returns `own` on `base`; one that names an optimizer or a schedule says all about it.
+
+    >>> step = {"seed": 1, "schedule.name": "step", "schedule.gamma": 0.5}
+    >>> based_on(step, {"schedule.name": "linear"})
+    {'seed': 1, 'schedule.name': 'linear'}
+    """
+    renamed = tuple(
+        f"{group}." for group in ("optimizer", "schedule") if f"{group}.name" in own
+    )  # fmt: skip
+    return {k: v for k, v in base.items() if not k.startswith(renamed)} | own
+
+
 # What transformers and MLPs change on small images: AdamW (Loshchilov and Hutter 2017,
 # https://arxiv.org/abs/1711.05101), which SGD at one rate for all layers does not replace there.
 SMALL_ADAMW: Settings = {
@@ -71,6 +85,12 @@ SMALL_ADAMW: Settings = {
     "optimizer.weight_decay": 0.05,
     "optimizer.decay_on": "weights",
     "optimizer.clip_norm": 1.0,
+}
+
+# The digits for transformers and MLPs, which know nothing of neighbours and have to learn it.
+DIGITS_ADAMW: Settings = based_on(DIGITS, SMALL_ADAMW) | {
+    "duration": "90 epochs",
+    "optimizer.learning_rate": 4e-3,
 }
 
 _READ_IMAGENET: Settings = {
@@ -177,19 +197,6 @@ MNASNET: Settings = _READ_IMAGENET | {
     "schedule.gamma": 0.97,
     "schedule.warmup": "5 epochs",
 }
-
-
-def based_on(base: Settings, own: Settings) -> Settings:
-    """Returns `own` on `base`; one that names an optimizer or a schedule says all about it.
-
-    >>> step = {"seed": 1, "schedule.name": "step", "schedule.gamma": 0.5}
-    >>> based_on(step, {"schedule.name": "linear"})
-    {'seed': 1, 'schedule.name': 'linear'}
-    """
-    renamed = tuple(
-        f"{group}." for group in ("optimizer", "schedule") if f"{group}.name" in own
-    )  # fmt: skip
-    return {k: v for k, v in base.items() if not k.startswith(renamed)} | own
 
 
 def upsampled(size: int) -> Settings:
