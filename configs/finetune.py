@@ -27,56 +27,49 @@ called fc; patterns are of torch's names):
     --config.optimizer.rates="('^(?!fc)=0.1',)"          --config.optimizer.freeze="('^(?!fc)',)"
 """
 
-from flaxzoo.config import (
-    PIXEL_STATISTICS,
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    data_config,
-)
+from flaxzoo.config import PIXEL_STATISTICS, Config
+from flaxzoo.recipes import DIGITS, PHOTOGRAPHS, Settings, choose_model, config_of, parse
+
+FINETUNE: Settings = {
+    "init_from": "imagenet",
+    "batch_size": 32,
+    "duration": "30 epochs",
+    "class_weights": "balanced",
+    "model.name": "resnet50",
+    "optimizer.learning_rate": 0.01,
+    "optimizer.nesterov": True,
+    "optimizer.weight_decay": 1e-4,
+    "schedule.name": "cosine",
+    "schedule.warmup": "2 epochs",
+}
+# A small net on 8x8 pixels, to try the recipe: there are no weights to start from.
+ON_DIGITS = DIGITS | {
+    "batch_size": 32,
+    "duration": "10 epochs",
+    "class_weights": "balanced",
+    "model.name": "resnet_tiny",
+    "optimizer.learning_rate": 0.05,
+    "optimizer.weight_decay": 1e-4,
+    "schedule.warmup": "1 epochs",
+}
 
 
-def get_config(source: str = "digits") -> Config:
+def get_config(arg: str = "digits") -> Config:
     """Returns the recipe for a data set: its name, folder=PATH, npz=PATH or tfds=NAME."""
-    if source == "digits":
-        return digits()
-    return Config(
-        init_from="imagenet",
-        batch_size=32,
-        duration="30 epochs",
-        class_weights="balanced",
-        data=pixels(source),
-        augment=AugmentConfig(flip=source not in ("mnist", "fashion_mnist")),
-        model=ModelConfig(name="resnet50"),
-        optimizer=OptimizerConfig(learning_rate=0.01, nesterov=True, weight_decay=1e-4),
-        schedule=ScheduleConfig(name="cosine", warmup="2 epochs"),
-    )
+    source, options = parse(arg, ("model",))
+    settings = ON_DIGITS if source == "digits" else FINETUNE | pixels(source)
+    return config_of(source, choose_model(settings, options))
 
 
-def pixels(source: str) -> DataConfig:
+def pixels(source: str) -> Settings:
     """Images as the weights know them: of 224 pixels, normalised with ImageNet's statistics.
 
     Arrays may be of one channel, and get the means over the three. A fifth of few images is held
     out, since a tenth tells little.
     """
-    if source.startswith(("folder=", "tfds=", "imagenet2012")):
-        return data_config(source, image_size=224, crop="random_resized", validation=0.2)
+    flip = source not in ("mnist", "fashion_mnist")
+    size = {"data.image_size": 224, "augment.flip": flip}
+    if source.partition("=")[0] in PHOTOGRAPHS:
+        return size | {"data.crop": "random_resized", "data.validation": 0.2}
     mean, std = PIXEL_STATISTICS["imagenet2012"]
-    return data_config(source, image_size=224, mean=(sum(mean) / 3,), std=(sum(std) / 3,))
-
-
-def digits() -> Config:
-    """A small net on 8x8 pixels, to try the recipe: there are no weights to start from."""
-    return Config(
-        batch_size=32,
-        duration="10 epochs",
-        class_weights="balanced",
-        data=data_config("digits"),
-        augment=AugmentConfig(shift=1),
-        model=ModelConfig(name="resnet_tiny"),
-        optimizer=OptimizerConfig(learning_rate=0.05, nesterov=True, weight_decay=1e-4),
-        schedule=ScheduleConfig(name="cosine", warmup="1 epochs"),
-    )
+    return size | {"data.mean": (sum(mean) / 3,), "data.std": (sum(std) / 3,)}

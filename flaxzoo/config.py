@@ -25,7 +25,7 @@ class DataConfig:
     image_size: int = (
         0  # height and width that the model sees; 0 for the larger side of stored arrays
     )
-    train_sizes: tuple[int, ...] = ()  # in equal parts of the run, the last one image_size
+    train_sizes: tuple[int, ...] = ()  # of training images, in equal parts of the run
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
     sampling: str = "shuffle"  # each image once an epoch; or "balanced": each class equally often
     resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
@@ -111,6 +111,7 @@ class ModelConfig:
 
     name: str = "resnet18"
     stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
+    options: tuple[str, ...] = ()  # others that the variant takes, like "dropout=0.1"
     num_classes: int = 0  # 0 takes it from the data
     freeze_norm: bool = False  # batch normalisation keeps and uses the statistics of `init_from`
 

@@ -5,6 +5,7 @@ All go the way of `flaxzoo.load_torch`: by torch's names, strictly, with a new h
 classes and an adapted first convolution for other channels.
 """
 
+import ast
 import dataclasses
 import difflib
 import json
@@ -66,9 +67,7 @@ def initial_model(
     Raises:
         UserError: there is no such model, or no such weights for it.
     """
-    options: dict[str, Any] = {"stem": config.model.stem} if config.model.stem else {}
-    if takes(config.model.name, "image_size"):
-        options["image_size"] = config.data.image_size
+    options = model_options(config)
     source = None
     if origin is None and config.init_from:
         source = _source(config.init_from, config.model)
@@ -86,6 +85,48 @@ def initial_model(
     if origin is not None:
         set_eps(model, origin.naming)
     return model, origin
+
+
+def model_options(config: Config) -> dict[str, Any]:
+    """Returns what `create_model` gets besides classes and channels; it knows which there are.
+
+    Raises:
+        UserError: one of `config.model.options` is written otherwise, stands twice, or is set
+            elsewhere.
+    """
+    options = {}
+    for text in config.model.options:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name in _ELSEWHERE:
+            raise UserError(f"config.model.options: {name} is {_ELSEWHERE[name]}; got {text!r}.")
+        if name in options:
+            raise UserError(f"config.model.options has {name} twice; got {config.model.options}.")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise UserError(
+                "config.model.options are written NAME=VALUE, like 'dropout=0.1', with values of "
+                f"Python, texts in quotes; got {text!r}."
+            ) from None
+    if config.model.stem:
+        options["stem"] = config.model.stem
+    if takes(config.model.name, "image_size"):
+        options["image_size"] = config.data.image_size
+    return options
+
+
+# What the config says elsewhere, or takes from the data.
+_ELSEWHERE = {
+    "stem": "config.model.stem",
+    "num_classes": "config.model.num_classes",
+    "image_size": "config.data.image_size",
+    "in_channels": "taken from the data",
+    "seed": "config.seed",
+    "dtype": "config.dtype",
+    "param_dtype": "always float32 in training",
+    "pretrained": "config.init_from",
+    "abstract": "for looking at models only",
+}
 
 
 def origin_of(workdir: Path, init_from: str) -> Origin | None:
@@ -181,19 +222,24 @@ def _run_source(path: Path, model: ModelConfig) -> _Source:
         checkpoint = _best_checkpoint(path, workdir)
     config = _read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     saved = config.get("model") or {}
-    name, stem = saved.get("name", model.name), saved.get("stem", model.stem)
+    name = saved.get("name", model.name)
     if name != model.name:
         raise UserError(
             f"{workdir} is a run of {name}, but the model is {model.name}: "
             f"set config.model.name={name}, or start from other weights."
         )
-    hint = f"; that run has config.model.stem={stem!r}, this one {model.stem!r}"
+    now = {"stem": model.stem, "options": list(model.options)}
+    differing = [
+        f"config.model.{field}={saved[field]!r}, this one {value!r}"
+        for field, value in now.items()
+        if saved.get(field, value) != value
+    ]
     arrays = read_weights(checkpoint)
     return _Source(
         path=str(checkpoint),
         weights={torch_name(key): to_torch_layout(key, value) for key, value in arrays.items()},
         run=origin_of(workdir, config.get("init_from", "")),
-        hint=hint if stem != model.stem else "",
+        hint=f"; that run has {'; '.join(differing)}" if differing else "",
     )
 
 

@@ -160,7 +160,7 @@ def _teacher(
             f"config.distill.model is {distill.model}, which has nothing to teach without weights: "
             "set config.distill.init_from."
         )
-    model_config = replace(config.model, name=distill.model, stem=distill.stem)
+    model_config = replace(config.model, name=distill.model, stem=distill.stem, options=())
     config = replace(config, model=model_config, init_from=distill.init_from)
     teacher, _ = initial_model(config, channels, dtype)
     _check_sizes(teacher, config, channels)
@@ -178,17 +178,19 @@ def _class_weights(config: Config, dataset: Dataset) -> jax.Array | None:
 def _sizes(config: Config, clock: Clock) -> dict[int, int | None]:
     """Returns the size of the training images by the last update that has it.
 
-    They grow in equal parts of the run, as in EfficientNetV2's progressive learning (Tan and Le
+    Several grow in equal parts of the run, as in EfficientNetV2's progressive learning (Tan and Le
     2021, https://arxiv.org/abs/2104.00298, section 4), which makes regularisation stronger as well:
-    that is left to the recipe here, the same for all sizes.
+    that is left to the recipe here, the same for all sizes. A last one below `image_size`, which is
+    evaluated, makes objects look as large in both: a random crop is enlarged, a centre crop is not
+    (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
     """
     sizes = config.data.train_sizes
     if not sizes:
         return {clock.total_steps: None}
-    if sizes[-1] != config.data.image_size:
+    if max(sizes) > config.data.image_size:
         raise UserError(
-            f"config.data.train_sizes must end with image_size ({config.data.image_size}), which "
-            f"is evaluated; got {sizes}."
+            f"config.data.train_sizes must be at most image_size ({config.data.image_size}), to "
+            f"which images are read; got {sizes}."
         )
     if len(sizes) > clock.total_steps:
         raise UserError(f"{len(sizes)} train_sizes need as many steps; got {clock.total_steps}.")

@@ -210,6 +210,11 @@ def test_another_stem_is_named_where_weights_do_not_fit(run):
         start(run, stem="imagenet")
 
 
+def test_other_options_are_named_where_weights_do_not_fit(run):
+    with pytest.raises(UserError, match=r"has config.model.options=\[\], this one \['planes=8'\]$"):
+        start(run, options=("planes=8",))
+
+
 def test_a_folder_without_checkpoints_says_what_it_holds(tmp_path):
     (tmp_path / "model.pth").touch()
     with pytest.raises(UserError, match=r"has no checkpoint; expected .*; it holds model\.pth"):
@@ -229,6 +234,47 @@ def test_a_damaged_config_is_named(run):
     (run / "config.json").write_text('{"model": ')
     with pytest.raises(UserError, match=r"cannot read .*config\.json: "):
         start(run)
+
+
+# ----------------------------------------------------------------------------------------- options
+
+
+def test_written_options_are_those_of_the_variant():
+    model, _ = initial_model(resolved("", options=("planes=8",)), 1, "float32")
+    expected = arrays(create_model("resnet_tiny", in_channels=1, planes=8))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(arrays(model)[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("plans=8", "unknown option of resnet_tiny 'plans'; did you mean 'planes'"),
+        ("planes", "written NAME=VALUE.* got 'planes'"),
+        ("planes=eight", "written NAME=VALUE.* got 'planes=eight'"),
+        ("stem='cifar'", "stem is config.model.stem"),
+        ("num_classes=3", "num_classes is config.model.num_classes"),
+        ("in_channels=3", "in_channels is taken from the data"),
+        ("image_size=8", "image_size is config.data.image_size"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(option, words):
+    with pytest.raises(UserError, match=words):
+        start("", options=(option,))
+
+
+def test_an_option_stands_once():
+    with pytest.raises(UserError, match="planes twice"):
+        start("", options=("planes=8", "planes=16"))
+
+
+def test_a_teacher_has_options_of_its_own(run):
+    config = run_config()
+    config.model.options = ("planes=8",)
+    config.distill.model, config.distill.init_from = "resnet_tiny", str(run)
+    trainer, state = build(config)
+    assert state.params["conv1.kernel"].shape[-1] == 8
+    assert trainer.resident["teacher"]["params"]["conv1.kernel"].shape[-1] == 16
 
 
 # ------------------------------------------------------------------------------------------- names

@@ -1,0 +1,32 @@
+"""MnasNet (Tan et al. 2018, https://arxiv.org/abs/1807.11626).
+
+    python train.py --config=configs/mnasnet.py   the bundled digits
+    python train.py --config=configs/mnasnet.py:cifar10
+    python train.py --config=configs/mnasnet.py:imagenet2012
+    python train.py --config=configs/mnasnet.py:imagenet2012,recipe=v2
+
+ImageNet, section 5: RMSprop with decay and momentum 0.9, weight decay 1e-5, a warm-up of 5 epochs
+to a rate of 0.256 for 4096 images (here 0.064 for 1024), times 0.97 every 2.4 epochs, dropout of
+0.2; 350 epochs, as its authors' code. Published: 74.0 % top-1 for mnasnet1_0, 73.46 % for
+torchvision's file, which was trained otherwise; mnasnet0_5 67.73 %, mnasnet0_75 71.18 %, mnasnet1_3
+76.51 %, the last two with torchvision's new recipe, which is v2 here
+(https://github.com/pytorch/vision/pull/6019).
+
+Small images: a stem that keeps their size.
+"""
+
+from flaxzoo.config import Config
+from flaxzoo.recipes import DIGITS, MNASNET, NEW_RECIPE_176, SMALL, choose
+
+
+def get_config(arg: str = "digits") -> Config:
+    return choose(
+        arg,
+        digits=DIGITS | {"model.name": "test_mnasnet", "model.stem": "cifar"},
+        small=SMALL
+        | {"model.name": "mnasnet1_0", "model.stem": "cifar", "optimizer.weight_decay": 1e-4},
+        imagenet={
+            "v1": MNASNET | {"model.name": "mnasnet1_0"},
+            "v2": NEW_RECIPE_176 | {"model.name": "mnasnet1_3"},
+        },
+    )

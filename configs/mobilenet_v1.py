@@ -1,0 +1,33 @@
+"""MobileNet (Howard et al. 2017, https://arxiv.org/abs/1704.04861).
+
+    python train.py --config=configs/mobilenet_v1.py   the bundled digits
+    python train.py --config=configs/mobilenet_v1.py:cifar10
+    python train.py --config=configs/mobilenet_v1.py:imagenet2012
+
+ImageNet: torchvision's recipe for MobileNetV2 (configs/mobilenet_v2.py), since the paper's RMSprop
+has no published rates. The paper publishes 70.6 % top-1 for mobilenetv1_100, 68.4 % for 075, 63.7 %
+for 050 and 50.6 % for 025. Not measured yet with this recipe.
+
+Small images: a stem that keeps their size.
+"""
+
+from flaxzoo.config import Config
+from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, choose
+
+IMAGENET = {
+    "model.name": "mobilenetv1_100",
+    "duration": "300 epochs",
+    "optimizer.learning_rate": 0.045,
+    "optimizer.weight_decay": 4e-5,
+    "schedule.every": "1 epochs",
+    "schedule.gamma": 0.98,
+}
+
+
+def get_config(arg: str = "digits") -> Config:
+    return choose(
+        arg,
+        digits=DIGITS | {"model.name": "test_mobilenet_v1", "model.stem": "cifar"},
+        small=SMALL | {"model.name": "mobilenetv1_100", "model.stem": "cifar"},
+        imagenet={"v1": TORCHVISION | IMAGENET},
+    )

@@ -1,0 +1,33 @@
+"""ShuffleNet (Zhang et al. 2017, https://arxiv.org/abs/1707.01083).
+
+    python train.py --config=configs/shufflenet.py   the bundled digits
+    python train.py --config=configs/shufflenet.py:cifar10
+    python train.py --config=configs/shufflenet.py:imagenet2012
+
+ImageNet, section 4: 300,000 steps of 1024 images, a rate that falls from 0.5 to 0 in a line, weight
+decay 4e-5. Its milder crops are not repeated here, since it does not say how mild. Published:
+shufflenet_v1_g3_x1_0 67.4 %, g3_x1_5 71.5 %, g3_x2_0 73.7 % top-1 (tables 2 and 5).
+
+Small images: a stem that keeps their size.
+"""
+
+from flaxzoo.config import Config
+from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, based_on, choose
+
+IMAGENET = {
+    "model.name": "shufflenet_v1_g3_x1_0",
+    "batch_size": 1024,
+    "duration": "300000 steps",
+    "optimizer.learning_rate": 0.5,
+    "optimizer.weight_decay": 4e-5,
+    "schedule.name": "linear",
+}
+
+
+def get_config(arg: str = "digits") -> Config:
+    return choose(
+        arg,
+        digits=DIGITS | {"model.name": "test_shufflenet_v1", "model.stem": "cifar"},
+        small=SMALL | {"model.name": "shufflenet_v1_g3_x1_0", "model.stem": "cifar"},
+        imagenet={"v1": based_on(TORCHVISION, IMAGENET)},
+    )
