@@ -274,7 +274,7 @@ def test_pmap_trains_the_same_run(config, tmp_path):
         (lambda c: setattr(c.augment, "off", "late"), "a number and a unit"),
         (lambda c: setattr(c.distill, "model", "resnet_tiny"), "set config.distill.init_from"),
         (lambda c: setattr(c.distill, "weight", 0.0), "distill.weight must be above 0"),
-        (lambda c: setattr(c.data, "train_sizes", (4, 6)), r"must end with image_size \(8\)"),
+        (lambda c: setattr(c.data, "train_sizes", (4, 9)), r"must be at most image_size \(8\)"),
         (
             lambda c: (setattr(c.schedule, "name", "plateau"), setattr(c.data, "validation", 0.0)),
             "there is no validation split",
