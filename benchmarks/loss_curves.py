@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from flaxzoo.parity import TOLERANCES
 from flaxzoo.parity.curves import (
@@ -74,6 +75,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text())
     curves = {name: as_curves(results[name]) for name in NETWORKS if name in results}
     plot_losses(curves, PLOT)
+    Image.open(PLOT).convert("RGB").quantize(32).save(PLOT, optimize=True)  # a third of the bytes
     PAGE.write_text(render(results, curves))
     print(f"wrote {PAGE.relative_to(ROOT)} and {PLOT.relative_to(ROOT)}")
 

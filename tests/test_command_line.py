@@ -41,6 +41,12 @@ def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize("flags", [["--dtype=float32", "--train-steps=99"], ["--train-steps=10"]])
+def test_a_plot_of_losses_needs_a_long_training_in_float64(monkeypatch, capsys, flags):
+    assert call(monkeypatch, "parity", "resnet_tiny", "--plot=losses.png", *flags) == 2
+    assert "with --train-steps of more than 10; got" in capsys.readouterr().err
+
+
 def test_training_takes_its_own_flags(monkeypatch, capsys):
     assert call(monkeypatch, "train", "--config=nosuch.py") == 2
     assert "unknown config file 'nosuch.py'" in capsys.readouterr().err

@@ -122,14 +122,16 @@ def plot_losses(curves: dict[str, LossCurves], path: str | Path) -> None:
     rows = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
     for (title, curve), upper, lower in zip(curves.items(), *rows, strict=True):
         steps = np.arange(1, len(curve.ours) + 1)
-        upper.plot(steps, curve.theirs, label="torch", linewidth=2.5, alpha=0.4)
-        upper.plot(steps, curve.ours, label="flaxzoo", linewidth=0.8)
+        upper.plot(steps, curve.theirs, label="torch", linewidth=2.5, color="silver")
+        upper.plot(steps, curve.ours, label="flaxzoo", linewidth=0.8, color="tab:blue")
         upper.set_title(title)
         # What is equal to the bit has no place on a logarithmic axis.
-        lower.semilogy(steps, np.maximum(curve.gap, 1e-17), label="flaxzoo", linewidth=0.8)
         if curve.rounding is not None:
             moved = np.maximum(curve.rounding, 1e-17)
-            lower.semilogy(steps, moved, label="torch, moved by one ulp", linewidth=0.8)
+            label = "torch, moved by one ulp"
+            lower.semilogy(steps, moved, label=label, linewidth=2.5, color="silver")
+        gap = np.maximum(curve.gap, 1e-17)
+        lower.semilogy(steps, gap, label="flaxzoo", linewidth=0.8, color="tab:blue")
         lower.set_xlabel("step")
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
