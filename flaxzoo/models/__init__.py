@@ -92,7 +92,8 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes 
 def list_models(pattern: str = "*") -> list[str]:
     """Returns the names of all variants that match a shell pattern, sorted.
 
-    Those named `test_*`, one a family and of no use but to tests, only where the pattern asks.
+    Those named `test_*`, one a family, small for tests and for the digits, only where the pattern
+    asks.
 
     >>> list_models("resnext101*")
     ['resnext101_32x8d', 'resnext101_64x4d']
