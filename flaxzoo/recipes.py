@@ -13,7 +13,7 @@ A recipe is a dict of settings by the names that the command line gives them, su
 
 `arg` is SOURCE[,recipe=NAME][,model=NAME], like "cifar10" or "folder=PATH,model=resnet18".
 
-torchvision's recipes were compared with the README of its reference scripts and with its issue 3995.
+torchvision's recipes were compared with the README of its reference scripts and its issue 3995.
 What the configs say of papers is from memory of them and was not yet read again line by line.
 """
 
