@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from flaxzoo import UserError, parity
 from flaxzoo.layers import BatchNorm
@@ -30,14 +29,12 @@ def wrong_momentum(monkeypatch):
 
 
 def another_start(monkeypatch):
-    def make_twins(*args, **kwargs):
-        twins = make(*args, **kwargs)
-        with torch.no_grad():
-            twins.torch_model.fc.bias[0] += 1e-3
-        return twins
+    def load_torch(model, state_dict):
+        load(model, state_dict)
+        state_dict["fc.bias"][0] += 1e-3  # the torch model's own memory
 
-    make = curves.make_twins
-    monkeypatch.setattr(curves, "make_twins", make_twins)
+    load = curves.load_torch
+    monkeypatch.setattr(curves, "load_torch", load_torch)
 
 
 @pytest.mark.parametrize("sabotage", [wrong_momentum, another_start])
@@ -45,6 +42,15 @@ def test_a_mistake_is_found(monkeypatch, sabotage):
     sabotage(monkeypatch)
     losses = compare_losses("resnet_tiny", STEPS, image_size=8)
     assert not all(d.equal for d in parity.loss_differences(losses))
+
+
+def test_norms_start_where_they_are_told():
+    def first_losses(**start):
+        losses = compare_losses("resnet_tiny", 1, image_size=8, **start)
+        assert losses.gap[0] < 1e-14
+        return losses.theirs[0]
+
+    assert first_losses() == first_losses(norm_bias=1.0) != first_losses(norm_bias=0.0)
 
 
 def test_where_the_losses_part_is_told():
