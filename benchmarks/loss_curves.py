@@ -37,7 +37,7 @@ PLOT = PAGE.with_suffix(".png")
 STEPS = 200
 PIXELS = 32
 # Each at a rate at which it learns; ResNet-18 from its initial values, without any change.
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "test_vit": {"learning_rate": 1e-2, "norm_bias": 0.0},
     "resnet18": {"learning_rate": 1e-2, "norm_bias": 0.0},
     "mobilenet_v2": {"learning_rate": 1e-3, "norm_bias": 1.0},
