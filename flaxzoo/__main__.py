@@ -11,7 +11,7 @@ from rich.table import Table
 from flaxzoo.cli import prepare_jax, run_command, train_command
 from flaxzoo.errors import UserError, unknown
 
-COMMANDS = ("train", "models", "parity")
+COMMANDS = ("train", "models", "parity", "augmentations")
 
 
 def main() -> None:

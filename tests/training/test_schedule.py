@@ -10,6 +10,7 @@ import pytest
 from flaxzoo import report
 from flaxzoo.config import Config, ScheduleConfig, check
 from flaxzoo.errors import UserError
+from flaxzoo.report import curves
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.schedule import COMMON_FIELDS, SCHEDULES, make_schedule
 
@@ -244,7 +245,7 @@ def test_an_int_stands_for_a_float_that_may_be_none():
 def test_the_picture_shows_the_whole_run_in_2000_points_or_fewer(duration, tmp_path, monkeypatch):
     clock = Clock.of(duration, steps_per_epoch=100, batch_size=32)
     drawn = []
-    monkeypatch.setattr(report, "_plot", lambda rows, path, *_: drawn.append((rows, path)))
+    monkeypatch.setattr(curves, "_plot", lambda rows, path, *_: drawn.append((rows, path)))
     rate = lambda steps: 0.5 - steps / 1e9  # noqa: E731
     report.plot_schedule(rate, clock.total_steps, clock.steps_per_epoch, tmp_path)
     [(rows, path)] = drawn
