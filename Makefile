@@ -32,7 +32,7 @@ lint: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 parity: $(VENV)/.dev-$(HARDWARE)
-	$(BIN)/python benchmarks/parity_table.py '$(MODELS)' $(ARGS)
+	$(BIN)/python -m benchmarks.parity_table '$(MODELS)' $(ARGS)
 
 $(VENV)/.train-$(HARDWARE): requirements-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flaxzoo needs Python 3.11 or newer; got " + sys.version.split()[0] + ": make PYTHON=python3.12")'

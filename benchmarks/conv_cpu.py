@@ -1,6 +1,6 @@
 """Times `conv2d` on CPU against XLA's own convolution and torch's, layer by layer.
 
-    python benchmarks/conv_cpu.py
+    python -m benchmarks.conv_cpu
 
 writes benchmarks/results/conv_cpu.json. The three are timed in turn, round after round, so that a
 busy machine slows all of them alike. torch runs in the better of its two layouts, NCHW and

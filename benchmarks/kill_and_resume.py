@@ -1,6 +1,6 @@
 """Kills a run at random moments, starts it again, and compares its end with a run left alone.
 
-    python benchmarks/kill_and_resume.py            20 trials, some 10 minutes on two cores
+    python -m benchmarks.kill_and_resume            20 trials, some 10 minutes on two cores
 
 The run has everything that keeps state or draws random numbers: averaged weights, SAM,
 accumulation, mixup, momentum. Each trial is a new run that gets SIGKILL once, at a moment that is
@@ -25,12 +25,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.record import FOLDER, ROOT
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.cli import parse_train_flags
 from flaxzoo.training.trainer import build
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "kill_and_resume.json"
+RESULTS = FOLDER / "kill_and_resume.json"
 FLAGS = [
     f"--config={ROOT / 'configs' / 'resnext.py'}",
     "--config.model.name=resnet_tiny",

@@ -1,7 +1,7 @@
 """Trains networks and their PyTorch twins on the same batches; writes docs/loss_curves.md and .png.
 
-    python benchmarks/loss_curves.py                  what is not measured yet
-    python benchmarks/loss_curves.py --render         only the pages, from what was measured
+    python -m benchmarks.loss_curves                  what is not measured yet
+    python -m benchmarks.loss_curves --render         only the pages, from what was measured
 
 Each network and its twin in torch_ref start from the same initial values and take 200 steps of SGD
 on the bundled digits, in float64, with dropout off and nothing augmented. torch is also trained
@@ -15,12 +15,12 @@ import json
 import os
 import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.record import FOLDER, ROOT, load
 from flaxzoo.parity import TOLERANCES
 from flaxzoo.parity.curves import (
     BATCH_SIZE,
@@ -30,8 +30,7 @@ from flaxzoo.parity.curves import (
     plot_losses,
 )
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "loss_curves.json"
+RESULTS = FOLDER / "loss_curves.json"
 PAGE = ROOT / "docs" / "loss_curves.md"
 PLOT = PAGE.with_suffix(".png")
 STEPS = 200
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write the pages and do nothing else")
     if not parser.parse_args().render:
         measure()
-    results = json.loads(RESULTS.read_text())
+    results = load(RESULTS)
     curves = {name: as_curves(results[name]) for name in NETWORKS if name in results}
     plot_losses(curves, PLOT)
     Image.open(PLOT).convert("RGB").quantize(32).save(PLOT, optimize=True)  # a third of the bytes
@@ -99,7 +98,7 @@ def measure() -> None:
     prepare_jax()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = load(RESULTS)
     for name in NETWORKS:
         if name in results:
             continue

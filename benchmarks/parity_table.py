@@ -1,8 +1,8 @@
 """Compares variants with PyTorch, one process a comparison, and writes docs/parity.md.
 
-    python benchmarks/parity_table.py                 everything that is not measured yet
-    python benchmarks/parity_table.py 'resnet*'       only these
-    python benchmarks/parity_table.py --render        only docs/parity.md, from what was measured
+    python -m benchmarks.parity_table                 everything that is not measured yet
+    python -m benchmarks.parity_table 'resnet*'       only these
+    python -m benchmarks.parity_table --render        only docs/parity.md, from what was measured
 
 Each variant is compared in float64 and float32 with torchvision's or timm's own model, where one
 of them has it, and with its twin in torch_ref: features of every stage, logits, gradients, and
@@ -22,11 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import FOLDER, ROOT, load, save
 from flaxzoo import list_models
 from flaxzoo.models.info import ModelInfo, model_info
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "parity.json"
+RESULTS = FOLDER / "parity.json"
 TABLE = ROOT / "docs" / "parity.md"
 DTYPES = ("float64", "float32")
 GIB = 2**30
@@ -77,7 +77,7 @@ def main() -> None:
     if not arguments.render:
         measure(arguments)
     TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(render(load()))
+    TABLE.write_text(render(load(RESULTS)))
     print(f"wrote {TABLE.relative_to(ROOT)}")
 
 
@@ -87,7 +87,7 @@ def variants(pattern: str = "*") -> dict[str, ModelInfo]:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    results = load()
+    results = load(RESULTS)
     counted = sorted((info.parameters, name) for name, info in variants(arguments.pattern).items())
     for parameters, name in counted:
         library = model_info(name).library
@@ -101,14 +101,17 @@ def measure(arguments: argparse.Namespace) -> None:
                 steps = 3 if gib < arguments.memory else 0
                 results[key] = run(name, against, dtype, steps, arguments)
                 print(key, {k: v for k, v in results[key].items() if k != "versions"}, flush=True)
-                save(results)
+                save(RESULTS, results)
 
 
 def run(name: str, against: str, dtype: str, steps: int, limits: argparse.Namespace) -> Result:
     """Compares in a process of its own, which is killed at the limits of memory and time."""
-    command = [sys.executable, __file__, "--one", name, against, dtype, str(steps)]
+    command = [sys.executable, "-m", "benchmarks.parity_table"]
+    command += ["--one", name, against, dtype, str(steps)]
     started, peak = time.monotonic(), 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         while process.poll() is None:
             peak = max(peak, resident_gib(process.pid))
             if peak > limits.memory or time.monotonic() - started > limits.timeout:
@@ -156,17 +159,6 @@ def compare(name: str, against: str, dtype: str, steps: int) -> Result:
             for package in ("jax", "flax", "torch", *([against] if against != "torch_ref" else []))
         },
     }
-
-
-def load() -> dict[str, Result]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-
-
-def save(results: dict[str, Result]) -> None:
-    text = json.dumps(dict(sorted(results.items())), indent=1) + "\n"
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(RESULTS)
 
 
 def render(results: dict[str, Result]) -> str:

@@ -1,8 +1,8 @@
 """Runs the recipe of every family on the bundled digits to its end, and writes docs/recipes.md.
 
-    python benchmarks/recipes.py                   every config that is not measured yet
-    python benchmarks/recipes.py 'res*'            only these
-    python benchmarks/recipes.py --render          only docs/recipes.md, from what was measured
+    python -m benchmarks.recipes                   every config that is not measured yet
+    python -m benchmarks.recipes 'res*'            only these
+    python -m benchmarks.recipes --render          only docs/recipes.md, from what was measured
 
 Each config trains in a process of its own, by train.py, with compilation, to the evaluation of the
 test images. Results are kept in benchmarks/results/recipes.json after each, so that it can be
@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
+from benchmarks.record import FOLDER, ROOT, load, save
+
+RESULTS = FOLDER / "recipes.json"
 TABLE = ROOT / "docs" / "recipes.md"
 PACKAGES = ("jax", "flax", "optax", "numpy")
 
@@ -52,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.render:
         measure(arguments)
-    TABLE.write_text(render(load()))
+    TABLE.write_text(render(load(RESULTS)))
     print(f"wrote {TABLE.relative_to(ROOT)}")
 
 
@@ -61,13 +62,13 @@ def configs(pattern: str = "*") -> list[str]:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    results = load()
+    results = load(RESULTS)
     for name in configs(arguments.pattern):
         if name in results and not arguments.again:
             continue
         results[name] = run(name, arguments.timeout)
         print(name, results[name], flush=True)
-        save(results)
+        save(RESULTS, results)
 
 
 def run(name: str, timeout: float) -> Result:
@@ -99,17 +100,6 @@ def run(name: str, timeout: float) -> Result:
         "machine": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
     }
-
-
-def load() -> dict[str, Result]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-
-
-def save(results: dict[str, Result]) -> None:
-    text = json.dumps(dict(sorted(results.items())), indent=1) + "\n"
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(RESULTS)
 
 
 def render(results: dict[str, Result]) -> str:

@@ -1,7 +1,7 @@
 """Measures what `config.remat` saves, with the compiler of a TPU that need not be there.
 
     pip install libtpu
-    python benchmarks/remat_memory.py resnet50 vit_b_32
+    python -m benchmarks.remat_memory resnet50 vit_b_32
 
 Compiles the training step (bfloat16, SGD, 224 pixels, 64 images) for a TPU v5e core, with and
 without rematerialisation, and writes the memory for temporaries and the floating-point operations
@@ -11,10 +11,8 @@ measure: their compiler merges what is computed twice again.
 
 import argparse
 import importlib.metadata
-import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # there is no machine to ask what it is
@@ -23,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from benchmarks.record import FOLDER, load, save
 from flaxzoo import create_model
 from flaxzoo.config import Config, ModelConfig, data_config
 from flaxzoo.models import takes
@@ -30,7 +29,7 @@ from flaxzoo.training.optimizer import sgd
 from flaxzoo.training.state import first_state, split_model
 from flaxzoo.training.step import make_train_step
 
-RESULTS = Path(__file__).parent / "results" / "remat_memory.json"
+RESULTS = FOLDER / "remat_memory.json"
 BATCH, SIZE = 64, 224
 
 
@@ -39,13 +38,13 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = load(RESULTS)
     for name in arguments.models:
         for remat in (False, True):
             key = f"{name} {'remat' if remat else 'plain'}"
             results[key] = compile_step(name, remat)
             print(key, results[key], flush=True)
-            RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+            save(RESULTS, results)
 
 
 def compile_step(name: str, remat: bool) -> dict[str, Any]:
