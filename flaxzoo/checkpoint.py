@@ -123,6 +123,13 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def saved_steps(directory: Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in a run's folder of them, none without one."""
+    if not directory.is_dir():
+        return []
+    return [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+
+
 def read_weights(checkpoint: Path) -> dict[str, np.ndarray]:
     """Returns the parameters and running statistics in a checkpoint's folder, by dotted name.
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from flaxzoo import pretrained
 from flaxzoo.adaptation import set_eps
-from flaxzoo.checkpoint import read_weights
+from flaxzoo.checkpoint import read_weights, saved_steps
 from flaxzoo.config import Config, ModelConfig
 from flaxzoo.convert import load_torch, to_torch_layout, torch_name
 from flaxzoo.errors import UserError
 from flaxzoo.models import create_model, options_of, takes
 from flaxzoo.models.base import Classifier
+from flaxzoo.training.run import read_metrics, score
 from flaxzoo.weight_files import read_state_dict
 
 ORIGIN_FILE = "init.json"
@@ -138,7 +139,7 @@ def origin_of(workdir: Path, init_from: str) -> Origin | None:
         UserError: its init.json is damaged.
     """
     path = workdir / ORIGIN_FILE
-    if not path.exists() or not _steps(workdir / "checkpoints"):
+    if not path.exists() or not saved_steps(workdir / "checkpoints"):
         return None
     saved = _read_json(path)
     if saved.get("init_from") != init_from:
@@ -245,29 +246,18 @@ def _run_source(path: Path, model: ModelConfig) -> _Source:
 
 def _best_checkpoint(path: Path, workdir: Path) -> Path:
     """Returns the run's checkpoint of the best validation accuracy, or the latest without any."""
-    steps = _steps(workdir / "checkpoints")
+    steps = saved_steps(workdir / "checkpoints")
     if not steps:
         held = sorted(p.name for p in path.iterdir())
         raise UserError(
             f"config.init_from: {path} has no checkpoint; expected the folder of a run, one of its "
             f"checkpoints/STEP, or a file of weights; it holds {', '.join(held[:8]) or 'nothing'}."
         )
-    accuracy = dict.fromkeys(steps, -1.0)
     metrics = workdir / "metrics.jsonl"
-    for line in metrics.read_text().splitlines() if metrics.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the line that was being written when the run was killed
-            continue
-        if row["step"] in accuracy:
-            accuracy[row["step"]] = row.get("val_ema_accuracy", row.get("val_accuracy", -1.0))
-    return workdir / "checkpoints" / str(max(steps, key=lambda step: (accuracy[step], step)))
-
-
-def _steps(checkpoints: Path) -> list[int]:
-    if not checkpoints.is_dir():
-        return []
-    return [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()]
+    rows = read_metrics(metrics) if metrics.exists() else ()
+    scores = {row["step"]: reached for row in rows if (reached := score(row)) is not None}
+    best = max(steps, key=lambda step: (scores.get(step, -1.0), step))
+    return workdir / "checkpoints" / str(best)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.progress import ProgressLine
-from flaxzoo.training.run import Run
+from flaxzoo.training.run import Run, score
 from flaxzoo.training.state import Arrays, TrainState
 from flaxzoo.training.trainer import Trainer, build
 
@@ -113,17 +113,17 @@ def _fit(
                 state = _after_validation(trainer, state, row["val_loss"])
             run.log(**row)
             progress.show(step, row)
-            score = _score(row)
-            if save_now or (score is not None and score > best):
+            reached = score(row)
+            if save_now or (reached is not None and reached > best):
                 # In place already, except what pmap returns: arrays of this process, and before
                 # jax 0.8 in a layout that orbax lacks.
-                checkpoints.save(step, devices.place(state), score)
+                checkpoints.save(step, devices.place(state), reached)
                 watch.saved()
             if signum:
                 checkpoints.wait()
                 run.plot()
                 raise Interrupted(signum, step, checkpoints.directory)
-            best = best if score is None else max(best, score)
+            best = best if reached is None else max(best, reached)
             if time.monotonic() - plotted > PLOT_INTERVAL:
                 run.plot()
                 plotted = time.monotonic()
@@ -145,13 +145,8 @@ def _after_validation(trainer: Trainer, state: TrainState, loss: float) -> Train
     return state.replace(plateau=trainer.devices.replicate(plateau))
 
 
-def _score(row: dict[str, Any]) -> float | None:
-    """Returns what checkpoints are compared by: validation accuracy, of averaged weights if any."""
-    return row.get("val_ema_accuracy", row.get("val_accuracy"))
-
-
 def _best(metrics: list[dict[str, Any]]) -> float:
-    return max((score for row in metrics if (score := _score(row)) is not None), default=-1.0)
+    return max((reached for row in metrics if (reached := score(row)) is not None), default=-1.0)
 
 
 def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
@@ -165,7 +160,7 @@ def _validate(trainer: Trainer, state: TrainState) -> dict[str, float]:
 
 
 def _scored(state: TrainState) -> dict[str, Arrays]:
-    """Returns the weights that `_score` is about."""
+    """Returns the weights that `score` is about."""
     return state.weights if state.ema is None else state.ema
 
 

@@ -8,11 +8,12 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxzoo import report
+from flaxzoo.checkpoint import saved_steps
 from flaxzoo.config import Config
 from flaxzoo.errors import UserError
 from flaxzoo.report import Review
@@ -42,7 +43,7 @@ class Run:
         config_file = self.workdir / "config.json"
         with self._writing():
             self.workdir.mkdir(parents=True, exist_ok=True)
-            if config_file.exists() and self._has_checkpoint():
+            if config_file.exists() and saved_steps(self.checkpoints):
                 _check_same(config_file, values)
             else:
                 self.write_json("config.json", values)
@@ -69,7 +70,7 @@ class Run:
         path, rows = self.workdir / "metrics.jsonl", []
         with self._writing():
             if path.exists():
-                rows = [row for row in _read_rows(path) if row["step"] <= step]
+                rows = [row for row in read_metrics(path) if row["step"] <= step]
                 _replace(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._loggers = open_loggers(
                 self.config.log, self.workdir, step, _flat(dataclasses.asdict(self.config))
@@ -153,11 +154,6 @@ class Run:
         )
         _replace(self.workdir / "report.html", page)
 
-    def _has_checkpoint(self) -> bool:
-        return self.checkpoints.is_dir() and any(
-            path.name.isdigit() for path in self.checkpoints.iterdir()
-        )
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -168,7 +164,13 @@ class Run:
             ) from error
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def score(row: Mapping[str, Any]) -> float | None:
+    """Returns what checkpoints are compared by: validation accuracy, of averaged weights if any."""
+    return row.get("val_ema_accuracy", row.get("val_accuracy"))
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a metrics.jsonl."""
     for line in path.read_text().splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # the line that was being written
             yield json.loads(line)
