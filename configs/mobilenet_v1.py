@@ -12,16 +12,7 @@ Small images: a stem that keeps their size.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, choose
-
-IMAGENET = {
-    "model.name": "mobilenetv1_100",
-    "duration": "300 epochs",
-    "optimizer.learning_rate": 0.045,
-    "optimizer.weight_decay": 4e-5,
-    "schedule.every": "1 epochs",
-    "schedule.gamma": 0.98,
-}
+from flaxzoo.recipes import DIGITS, MOBILENET, SMALL, choose
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -29,5 +20,5 @@ def get_config(arg: str = "digits") -> Config:
         arg,
         digits=DIGITS | {"model.name": "test_mobilenet_v1", "model.stem": "cifar"},
         small=SMALL | {"model.name": "mobilenetv1_100", "model.stem": "cifar"},
-        imagenet={"v1": TORCHVISION | IMAGENET},
+        imagenet={"v1": MOBILENET | {"model.name": "mobilenetv1_100"}},
     )

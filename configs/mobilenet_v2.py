@@ -13,16 +13,7 @@ Small images: a stem that keeps their size.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, NEW_RECIPE_176, SMALL, TORCHVISION, choose
-
-V1 = {
-    "model.name": "mobilenet_v2",
-    "duration": "300 epochs",
-    "optimizer.learning_rate": 0.045,
-    "optimizer.weight_decay": 4e-5,
-    "schedule.every": "1 epochs",
-    "schedule.gamma": 0.98,
-}
+from flaxzoo.recipes import DIGITS, MOBILENET, NEW_RECIPE_176, SMALL, choose
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -32,7 +23,7 @@ def get_config(arg: str = "digits") -> Config:
         small=SMALL
         | {"model.name": "mobilenet_v2", "model.stem": "cifar", "optimizer.weight_decay": 4e-5},
         imagenet={
-            "v1": TORCHVISION | V1,
+            "v1": MOBILENET | {"model.name": "mobilenet_v2"},
             "v2": NEW_RECIPE_176 | {"model.name": "mobilenet_v2"},
         },
     )

@@ -12,16 +12,7 @@ Small images: a stem that keeps their size.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, based_on, choose
-
-IMAGENET = {
-    "model.name": "shufflenet_v1_g3_x1_0",
-    "batch_size": 1024,
-    "duration": "300000 steps",
-    "optimizer.learning_rate": 0.5,
-    "optimizer.weight_decay": 4e-5,
-    "schedule.name": "linear",
-}
+from flaxzoo.recipes import DIGITS, SHUFFLENET, SMALL, choose
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -29,5 +20,5 @@ def get_config(arg: str = "digits") -> Config:
         arg,
         digits=DIGITS | {"model.name": "test_shufflenet_v1", "model.stem": "cifar"},
         small=SMALL | {"model.name": "shufflenet_v1_g3_x1_0", "model.stem": "cifar"},
-        imagenet={"v1": based_on(TORCHVISION, IMAGENET)},
+        imagenet={"v1": SHUFFLENET | {"model.name": "shufflenet_v1_g3_x1_0"}},
     )

@@ -14,16 +14,7 @@ Small images: a stem that keeps their size.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, NEW_RECIPE_176, SMALL, TORCHVISION, based_on, choose
-
-V1 = {
-    "model.name": "shufflenet_v2_x1_0",
-    "batch_size": 1024,
-    "duration": "300000 steps",
-    "optimizer.learning_rate": 0.5,
-    "optimizer.weight_decay": 4e-5,
-    "schedule.name": "linear",
-}
+from flaxzoo.recipes import DIGITS, NEW_RECIPE_176, SHUFFLENET, SMALL, choose
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -32,7 +23,7 @@ def get_config(arg: str = "digits") -> Config:
         digits=DIGITS | {"model.name": "test_shufflenet_v2", "model.stem": "cifar"},
         small=SMALL | {"model.name": "shufflenet_v2_x1_0", "model.stem": "cifar"},
         imagenet={
-            "v1": based_on(TORCHVISION, V1),
+            "v1": SHUFFLENET | {"model.name": "shufflenet_v2_x1_0"},
             "v2": NEW_RECIPE_176 | {"model.name": "shufflenet_v2_x1_5"},
         },
     )

@@ -201,6 +201,27 @@ MNASNET: Settings = _READ_IMAGENET | {
     "schedule.warmup": "5 epochs",
 }
 
+# torchvision's for MobileNetV2, which serves the first MobileNet as well.
+MOBILENET: Settings = TORCHVISION | {
+    "duration": "300 epochs",
+    "optimizer.learning_rate": 0.045,
+    "optimizer.weight_decay": 4e-5,
+    "schedule.every": "1 epochs",
+    "schedule.gamma": 0.98,
+}
+
+# Zhang et al. 2017 (https://arxiv.org/abs/1707.01083, section 4), and ShuffleNet V2's as well.
+SHUFFLENET: Settings = based_on(
+    TORCHVISION,
+    {
+        "batch_size": 1024,
+        "duration": "300000 steps",
+        "optimizer.learning_rate": 0.5,
+        "optimizer.weight_decay": 4e-5,
+        "schedule.name": "linear",
+    },
+)
+
 
 def upsampled(size: int) -> Settings:
     """Returns what shows the digits with `size` pixels, and shifts them by an eighth of that."""
