@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flaxzoo.config import Config, check, field_names, nearest_fields
+from flaxzoo.check_config import check, field_names, nearest_fields
+from flaxzoo.config import Config
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.training import distributed
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from flaxzoo.check_config import check, field_names
 from flaxzoo.cli import parse_train_flags
-from flaxzoo.config import Config, check, data_config, field_names
+from flaxzoo.config import Config, data_config
 from flaxzoo.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

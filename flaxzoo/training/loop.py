@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
+from flaxzoo.check_config import check
 from flaxzoo.checkpoint import Checkpoints
-from flaxzoo.config import Config, check
+from flaxzoo.config import Config
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
 from flaxzoo.training.distributed import is_first, on_first

@@ -15,7 +15,8 @@ import pytest
 from flaxzoo.augment import augment, erase, mix, normalize, random_flip, random_shift
 from flaxzoo.augment.geometry import random_crop_boxes, random_vertical_flip, resized_crop
 from flaxzoo.augment.jitter import JITTER, random_jitter
-from flaxzoo.config import AugmentConfig, Config, check
+from flaxzoo.check_config import check
+from flaxzoo.config import AugmentConfig, Config
 from flaxzoo.errors import UserError
 
 N = 4000

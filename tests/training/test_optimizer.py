@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from flaxzoo import create_model
+from flaxzoo.check_config import check
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.cli import parse_train_flags
-from flaxzoo.config import Config, OptimizerConfig, check
+from flaxzoo.config import Config, OptimizerConfig
 from flaxzoo.errors import UserError
 from flaxzoo.training.groups import layers_of, rate_factors
 from flaxzoo.training.optimizer import OPTIMIZERS, make_optimizer

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flaxzoo import report
-from flaxzoo.config import Config, ScheduleConfig, check
+from flaxzoo.check_config import check
+from flaxzoo.config import Config, ScheduleConfig
 from flaxzoo.errors import UserError
 from flaxzoo.report import curves
 from flaxzoo.training.clock import Clock
