@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxzoo import UserError, create_model
@@ -24,6 +25,7 @@ from flaxzoo.config import (
     EmaConfig,
     ModelConfig,
     OptimizerConfig,
+    SamConfig,
     data_config,
 )
 from flaxzoo.evaluate import SUMS
@@ -40,17 +42,29 @@ BATCH, STEPS, SAVED = 32, 4, 2
 LAYOUTS = {"jit": ("jit", False), "pmap": ("pmap", False), "sharded": ("jit", True)}
 
 
+COMMON: dict[str, Any] = {
+    "augment": AugmentConfig(flip=True, shift=2),
+    "optimizer": OptimizerConfig(learning_rate=0.05),
+    "data": data_config("digits"),
+    "model": ModelConfig(num_classes=10),
+    "ema": EmaConfig(decay=0.9),
+}
+# What else a step may do. CutMix rather than mixup: it blends with 0 and 1, which no order of
+# operations rounds. Classes are weighted as well.
+EVERYTHING: dict[str, Any] = COMMON | {
+    "accumulate": 2,
+    "sam": SamConfig(rho=0.05),
+    "label_smoothing": 0.1,
+    "augment": AugmentConfig(flip=True, shift=2, cutmix=1.0, erase=0.5),
+    "class_weights": "balanced",
+}
+
+
 class Experiment:
     """Four steps on fixed images, on all devices there are."""
 
-    def __init__(self, layout: str):
-        config = Config(
-            augment=AugmentConfig(flip=True, shift=2),
-            optimizer=OptimizerConfig(learning_rate=0.05),
-            data=data_config("digits"),
-            model=ModelConfig(num_classes=10),
-            ema=EmaConfig(decay=0.9),
-        )
+    def __init__(self, layout: str, fields: dict[str, Any] = COMMON):
+        config = Config(**fields)
         self.devices = all_devices(*LAYOUTS[layout])
         model = create_model(
             "lenet5_bn", image_size=16, in_channels=1, dtype="float64", param_dtype="float64"
@@ -66,8 +80,13 @@ class Experiment:
         labels = rng.integers(0, 10, 64, dtype=np.int32)
         self.resident = self.devices.replicate({"image": images, "label": labels})
         self.batches = [rng.permutation(64)[:BATCH].astype(np.int32) for _ in range(STEPS)]
+        weighted = config.class_weights != "none"
+        plan = Plan(
+            self.devices.axis_name,
+            class_weights=jnp.linspace(0.5, 2.0, 10) if weighted else None,
+        )
         self.train_step = self.devices.compile_train(
-            make_train_step(model_def, optimizer, config, Plan(self.devices.axis_name)), self.state
+            make_train_step(model_def, optimizer, config, plan), self.state
         )
         self.eval_step = self.devices.compile_eval(make_eval_step(model_def, config))
 
