@@ -87,12 +87,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
     }
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
-    plateau = Plateau.of(config.schedule, config.optimizer.learning_rate)
-    if plateau is not None and "validation" not in feeds:
-        raise UserError(
-            "a plateau schedule follows the validation loss, and there is no validation split: "
-            "set config.data.validation."
-        )
+    plateau = _plateau(config, feeds)
     dtype = _compute_dtype(config.dtype)
     model, origin = initial_model(config, dataset.channels, dtype, origin)
     _check_sizes(model, config, dataset.channels)
@@ -134,6 +129,16 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
     return trainer, state
+
+
+def _plateau(config: Config, feeds: dict[str, Feed]) -> Plateau | None:
+    plateau = Plateau.of(config.schedule, config.optimizer.learning_rate)
+    if plateau is not None and "validation" not in feeds:
+        raise UserError(
+            "a plateau schedule follows the validation loss, and there is no validation split: "
+            "set config.data.validation."
+        )
+    return plateau
 
 
 def _check_sizes(model: Classifier, config: Config, channels: int) -> None:
