@@ -76,16 +76,9 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     devices = all_devices(config.parallel, config.shard_params)
     devices.check_batch(config.batch_size, config.accumulate)
     check_mixing(config.augment, config.batch_size, devices.count)
-    splits = {
-        "train": dataset.train, "validation": dataset.validation, "test": dataset.test
-    }  # fmt: skip
-    feeds = {k: Feed(s, config, devices) for k, s in splits.items() if s is not None}
+    feeds = _feeds(dataset, config, devices)
     clock = Clock.of(config.duration, feeds["train"].steps_per_epoch, config.batch_size)
-    every = {
-        "log": clock.interval("config.log_every", config.log_every),
-        "eval": clock.interval("config.eval_every", config.eval_every),
-        "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
-    }
+    every = _every(config, clock)
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
     plateau = _plateau(config, feeds)
     dtype = _compute_dtype(config.dtype)
@@ -103,14 +96,13 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     if plateau is not None:
         state = state.replace(plateau=plateau.start())
     state = devices.place(state)
-    make_step = partial(make_train_step, model_def, optimizer, config)
-    plan = partial(
-        Plan,
+    plan = Plan(
         axis_name=devices.axis_name,
         strong_until=clock.steps(config.augment.off) if config.augment.off else None,
         class_weights=_class_weights(config, dataset),
         teacher_def=teacher_def,
     )
+    make_step = partial(make_train_step, model_def, optimizer, config)
     trainer = Trainer(
         config=config,
         devices=devices,
@@ -121,7 +113,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         learning_rate=jax.jit(learning_rate),
         plateau=plateau,
         train_steps={
-            last: devices.compile_train(make_step(plan(image_size=size)), state)
+            last: devices.compile_train(make_step(replace(plan, image_size=size)), state)
             for last, size in _sizes(config, clock).items()
         },
         eval_step=devices.compile_eval(make_eval_step(model_def, config)),
@@ -129,6 +121,19 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
     return trainer, state
+
+
+def _feeds(dataset: Dataset, config: Config, devices: Devices) -> dict[str, Feed]:
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {k: Feed(split, config, devices) for k, split in splits.items() if split is not None}
+
+
+def _every(config: Config, clock: Clock) -> dict[str, int]:
+    return {
+        "log": clock.interval("config.log_every", config.log_every),
+        "eval": clock.interval("config.eval_every", config.eval_every),
+        "save": clock.interval("config.checkpoint.every", config.checkpoint.every),
+    }
 
 
 def _plateau(config: Config, feeds: dict[str, Feed]) -> Plateau | None:
