@@ -121,6 +121,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("augment.erase_scale", *_range_within(0, 1)),
     ("augment.erase_ratio", *_range_within(0, 100)),
     ("model.num_classes", *_from(0)),
+    ("model.norm_momentum", lambda m: 0 < m <= 1, "above 0 and at most 1"),
     ("optimizer.learning_rate", *_from(0)),
     ("optimizer.weight_decay", *_from(0)),
     ("optimizer.momentum", *_from(0, 1)),

@@ -105,6 +105,9 @@ class ModelConfig:
     stem: str = ""  # "imagenet" or "cifar"; "" for the variant's own
     options: tuple[str, ...] = ()  # others that the variant takes, like "dropout=0.1"
     num_classes: int = 0  # 0 takes it from the data
+    norm_momentum: float | None = (
+        None  # of batch normalisation, as torch's; None: the variant's own
+    )
     freeze_norm: bool = False  # batch normalisation keeps and uses the statistics of `init_from`
 
 

@@ -24,7 +24,7 @@ from flaxzoo.layers.module import (
     param,
 )
 from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key, rising_rates
-from flaxzoo.layers.norm import BatchNorm, LayerNorm, freeze_statistics
+from flaxzoo.layers.norm import BatchNorm, LayerNorm, freeze_statistics, set_momentum
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "relu",
     "relu6",
     "rising_rates",
+    "set_momentum",
     "sigmoid",
     "silu",
     "split_heads",

@@ -72,6 +72,21 @@ class BatchNorm(nnx.Module):
         running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)
 
 
+def set_momentum(model: nnx.Module, momentum: float) -> None:
+    """Sets the momentum of every BatchNorm in `model`.
+
+    Raises:
+        UserError: it has none.
+    """
+    norms = [module for _, module in nnx.iter_graph(model) if isinstance(module, BatchNorm)]
+    if not norms:
+        raise UserError(
+            f"{type(model).__name__} has no batch normalisation; got its momentum, {momentum}."
+        )
+    for norm in norms:
+        norm.momentum = momentum
+
+
 def freeze_statistics(model: nnx.Module) -> None:
     """Has the batch normalisation of `model` use its running statistics and leave them as they are.
 

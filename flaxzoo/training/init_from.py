@@ -22,6 +22,7 @@ from flaxzoo.checkpoint import read_weights, saved_steps
 from flaxzoo.config import Config, ModelConfig
 from flaxzoo.convert import load_torch, to_torch_layout, torch_name
 from flaxzoo.errors import UserError
+from flaxzoo.layers import set_momentum
 from flaxzoo.models import create_model, options_of, takes
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.run import read_metrics, score
@@ -81,6 +82,8 @@ def initial_model(
         dtype=dtype,
         **((origin.options if origin else {}) | options),
     )
+    if config.model.norm_momentum is not None:
+        set_momentum(model, config.model.norm_momentum)
     if source is not None and origin is not None:
         origin = _load(model, source, origin)
     if origin is not None:

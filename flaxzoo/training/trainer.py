@@ -170,7 +170,9 @@ def _teacher(
             f"config.distill.model is {distill.model}, which has nothing to teach without weights: "
             "set config.distill.init_from."
         )
-    model_config = replace(config.model, name=distill.model, stem=distill.stem, options=())
+    model_config = replace(
+        config.model, name=distill.model, stem=distill.stem, options=(), norm_momentum=None
+    )
     config = replace(config, model=model_config, init_from=distill.init_from)
     teacher, _ = initial_model(config, channels, dtype)
     _check_sizes(teacher, config, channels)

@@ -7,12 +7,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import save_file
 
 from flaxzoo import create_model, to_torch
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config, ModelConfig, data_config
 from flaxzoo.errors import UserError
+from flaxzoo.layers import BatchNorm
 from flaxzoo.layers.module import named_variables, value_of
 from flaxzoo.training.init_from import Origin, initial_model, origin_of
 from flaxzoo.training.loop import train
@@ -330,3 +332,17 @@ def test_a_run_without_a_checkpoint_has_no_origin_to_go_on_from(tmp_path):
     (tmp_path / "init.json").write_text('{"init_from": "a", "pth": "a"}')
     with pytest.raises(UserError, match=r"init\.json is damaged: it holds init_from, pth"):
         origin_of(tmp_path, "a")
+
+
+def test_the_momentum_of_batch_normalisation_can_be_chosen():
+    config = Config(model=ModelConfig(name="test_mnasnet", num_classes=10, norm_momentum=0.25))
+    model, _ = initial_model(config, 3, "float32")
+    norms = [module for _, module in nnx.iter_graph(model) if isinstance(module, BatchNorm)]
+    assert {norm.momentum for norm in norms} == {0.25}
+
+
+def test_a_momentum_without_batch_normalisation_is_refused():
+    config = Config(model=ModelConfig(name="test_vit", num_classes=10, norm_momentum=0.25))
+    config.data.image_size = 32
+    with pytest.raises(UserError, match="no batch normalisation"):
+        initial_model(config, 3, "float32")
