@@ -66,20 +66,23 @@ def measure(arguments: argparse.Namespace) -> None:
     for name in configs(arguments.pattern):
         if name in results and not arguments.again:
             continue
-        results[name] = run(name, arguments.timeout)
+        results[name] = run(f"{name}.py", arguments.timeout)
         print(name, results[name], flush=True)
         save(RESULTS, results)
 
 
-def run(name: str, timeout: float) -> Result:
-    """Trains a recipe in a process of its own, without programs compiled before."""
+def run(config: str, timeout: float, *flags: str) -> Result:
+    """Trains configs/CONFIG in a process of its own, without programs compiled before."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax")}
         started = time.monotonic()
         try:
             done = subprocess.run(
-                [sys.executable, "train.py", f"--config=configs/{name}.py", f"--workdir={workdir}"],
+                [
+                    sys.executable, "train.py", f"--config=configs/{config}",
+                    f"--workdir={workdir}", *flags,
+                ],
                 cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -87,13 +90,13 @@ def run(name: str, timeout: float) -> Result:
         seconds = time.monotonic() - started
         if done.returncode:
             return {"failed": done.stderr.strip().splitlines()[-1]}
-        config = json.loads((workdir / "config.json").read_text())
+        settings = json.loads((workdir / "config.json").read_text())
         summary = json.loads((workdir / "summary.json").read_text())
     return {
-        "model": config["model"]["name"],
-        "options": config["model"]["options"],
-        "stem": config["model"]["stem"],
-        "image_size": config["data"]["image_size"] or 8,
+        "model": settings["model"]["name"],
+        "options": settings["model"]["options"],
+        "stem": settings["model"]["stem"],
+        "image_size": settings["data"]["image_size"] or 8,
         "parameters": summary["parameters"],
         "accuracy": summary["test"]["accuracy"],
         "seconds": round(seconds, 1),

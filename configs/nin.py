@@ -13,13 +13,15 @@ torchvision no such net; not measured yet.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, choose, upsampled
+from flaxzoo.recipes import DIGITS_ADAMW, SMALL, TORCHVISION, choose, upsampled
 
 
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=DIGITS | upsampled(16) | {"model.name": "test_nin", "optimizer.learning_rate": 0.02},
+        digits=DIGITS_ADAMW
+        | upsampled(16)
+        | {"model.name": "test_nin", "model.options": ("dropout=0.0",)},
         small=SMALL
         | {"model.name": "nin_cifar10", "data.image_size": 32, "optimizer.learning_rate": 0.02},
         imagenet={
