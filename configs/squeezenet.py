@@ -8,11 +8,12 @@ ImageNet: the solver that its authors published (https://github.com/forresti/Squ
 steps of 512 images, a rate that falls from 0.04 to 0 in a line, weight decay 2e-4. Published:
 squeezenet1_0 57.5 % in the paper, 58.09 % for torchvision's file; squeezenet1_1 58.18 %.
 
-Small images: a stem that keeps their size. No batch normalisation, hence the low rates.
+Small images: a stem that keeps their size. No batch normalisation, hence the low rate, and AdamW on
+the digits.
 """
 
 from flaxzoo.config import Config
-from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, based_on, choose, upsampled
+from flaxzoo.recipes import DIGITS_ADAMW, SMALL, TORCHVISION, based_on, choose, upsampled
 
 IMAGENET = {
     "model.name": "squeezenet1_1",
@@ -27,9 +28,9 @@ IMAGENET = {
 def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
-        digits=DIGITS
+        digits=DIGITS_ADAMW
         | upsampled(16)
-        | {"model.name": "test_squeezenet", "model.stem": "cifar", "optimizer.learning_rate": 0.02},
+        | {"model.name": "test_squeezenet", "model.stem": "cifar", "duration": "30 epochs"},
         small=SMALL
         | {"model.name": "squeezenet1_1", "model.stem": "cifar", "optimizer.learning_rate": 0.02},
         imagenet={"v1": based_on(TORCHVISION, IMAGENET)},

@@ -1,0 +1,40 @@
+"""CIFAR-10 in half an hour on two CPU cores.
+
+python train.py --config=configs/cifar10_fast.py:cifar10
+python train.py --config=configs/cifar10_fast.py:npz=PATH    CIFAR-10 as a .npz file
+python train.py --config=configs/cifar10_fast.py             the bundled digits
+"""
+
+from flaxzoo.config import Config
+from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, based_on, choose
+
+FAST = {
+    "batch_size": 128,
+    "duration": "9 epochs",
+    "label_smoothing": 0.1,
+    "eval_every": "25%",
+    "checkpoint.every": "25%",
+    "augment.flip": True,
+    "augment.shift": 2,
+    "data.validation": 0.02,
+    "data.train_sizes": (16, 20, 24, 32),
+    "model.name": "resnet18",
+    "model.stem": "cifar",
+    "model.options": ("planes=16",),
+    "optimizer.learning_rate": 0.2,
+    "optimizer.nesterov": True,
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.decay_on": "weights",
+    "schedule.name": "linear",
+    "schedule.warmup": "15%",
+    "ema.decay": 0.995,
+}
+
+
+def get_config(arg: str = "digits") -> Config:
+    return choose(
+        arg,
+        digits=DIGITS | {"model.name": "resnet_tiny"},
+        small=based_on(SMALL, FAST),
+        imagenet={"v1": TORCHVISION | {"model.name": "resnet18"}},
+    )
