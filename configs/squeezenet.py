@@ -6,8 +6,9 @@
 
 ImageNet: the solver that its authors published for 1.0, on 227 pixels
 (https://github.com/forresti/SqueezeNet): 170,000 steps of 512 images, a rate that falls from 0.04
-to 0 in a line, weight decay 2e-4. Published: squeezenet1_0 57.5 % in the paper; torchvision's
-files, squeezenet1_0 58.09 % and squeezenet1_1 58.18 %.
+to 0 in a line, weight decay 2e-4. Published: squeezenet1_0 57.5 % in the paper, 58.09 % for
+torchvision's file; squeezenet1_1 58.18 %. Not checked against the paper: 57.5 %, which that of
+ShuffleNet quotes (table 6).
 
 Small images: a stem that keeps their size. No batch normalisation, hence the low rates.
 """
