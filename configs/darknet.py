@@ -7,8 +7,9 @@
 ImageNet, section 3 of the paper: 160 epochs of SGD at a rate of 0.1, which falls as the fourth
 power of what is left, weight decay 5e-4, random crops, and shifts of hue, saturation and exposure;
 it turns images a little as well, which is not done here. Sizes of these and of batches, 128, are
-those of its cfg/darknet19.cfg (https://github.com/pjreddie/darknet). Published: darknet19 72.9 %
-top-1 on 224 pixels; darknet53 77.2 % on 256 (https://arxiv.org/abs/1804.02767).
+near those of cfg/darknet19.cfg and darknet53.cfg (https://github.com/pjreddie/darknet), which warm
+up for 1,000 steps, too. Published: darknet19 72.9 % top-1 on 224 pixels; darknet53 77.2 % on 256,
+one crop (https://arxiv.org/abs/1804.02767, table 2).
 """
 
 from flaxzoo.config import Config

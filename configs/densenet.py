@@ -8,7 +8,8 @@ CIFAR, section 4.2: 300 epochs in batches of 64, rate 0.1, divided by 10 at a ha
 quarters, weight decay 1e-4, Nesterov. Published with crops and mirroring: densenet_bc_100_k12
 95.49 % on CIFAR-10 and 77.73 % on CIFAR-100; densenet40_k12 94.76 % and 75.58 % (table 2).
 
-ImageNet, section 4.2: torchvision's defaults are the paper's, with Nesterov. Published: densenet121
+ImageNet, section 4.2: torchvision's defaults are the paper's, with Nesterov; its crops have their
+colours changed as well (https://github.com/facebookarchive/fb.resnet.torch). Published: densenet121
 74.98 %, densenet169 76.20 %, densenet201 77.42 % top-1 in the paper (table 3), 74.43 %, 75.60 % and
 76.90 % for torchvision's files; densenet161 77.14 %.
 """

@@ -12,10 +12,11 @@ checkpoints/STEP, or a published name, which is looked for where torch keeps its
 downloaded: "imagenet" for the model's own, "resnet50.IMAGENET1K_V1" for certain ones. On a machine
 without a network, such as a Kaggle notebook, give the path of the file.
 
-SGD with momentum, a short warm-up and a cosine serve convolutional nets and transformers alike:
-Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974), whose range of rates has 0.01 in its
-middle; BiT, Kolesnikov et al. 2020 (https://arxiv.org/abs/1912.11370); ViT, Dosovitskiy et al. 2021
-(https://arxiv.org/abs/2010.11929, without weight decay: config.optimizer.weight_decay=0).
+SGD with momentum serves convolutional nets and transformers alike: Kornblith et al. 2019
+(https://arxiv.org/abs/1805.08974, not checked against the paper); BiT, Kolesnikov et al. 2020
+(https://arxiv.org/abs/1912.11370, section 3.3: a rate of 0.003 for 512 images, lowered in steps);
+ViT, Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, appendix B.1.1: rates from 0.001 to
+0.06 for 512 images, a cosine). The last two decay no weights: --config.optimizer.weight_decay=0.
 
 Uneven classes weigh alike in the loss; --config.class_weights=none --config.data.sampling=balanced
 draws them alike instead. --config.model.freeze_norm keeps the statistics of `init_from`, which

@@ -4,9 +4,9 @@
     python train.py --config=configs/googlenet.py:cifar10
     python train.py --config=configs/googlenet.py:imagenet2012
 
-ImageNet: torchvision's defaults. The paper trains asynchronously, lowers the rate by 4 % every 8
-epochs and does not say from what, so it cannot be repeated; torchvision's weights are ported:
-69.78 % top-1. Not measured yet with this recipe.
+ImageNet: torchvision's defaults. The paper (section 6) trains asynchronously, lowers the rate by
+4 % every 8 epochs and does not say from what, so it cannot be repeated; torchvision's weights are
+ported: 69.78 % top-1. Not measured yet with this recipe.
 
 Small images: a stem that keeps their size, and no auxiliary heads, which are made for 224 pixels.
 """

@@ -4,8 +4,9 @@
     python train.py --config=configs/lenet.py:mnist
     python train.py --config=configs/lenet.py:cifar10,model=convnet_bn
 
-MNIST: twenty epochs of SGD. LeCun et al. publish 99.05 % without and 99.2 % with distortions, for
-their net, which has neither ReLU nor batch normalisation; this one is not measured yet.
+MNIST: twenty epochs of SGD. LeCun et al. publish 99.05 % without and 99.2 % with distortions
+(http://yann.lecun.com/exdb/mnist/) for their net, which has neither ReLU nor batch normalisation;
+this one is not measured yet.
 
 ImageNet: nobody trains LeNet on it. The recipe, torchvision's defaults on images of 64 pixels, is
 there for photographs of one's own; no accuracy is published.

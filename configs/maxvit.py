@@ -5,7 +5,7 @@
     python train.py --config=configs/maxvit.py:imagenet2012
 
 ImageNet: torchvision's recipe, 400 epochs, AdamW at 0.003 for 4096 images, weight decay 0.05 but on
-the tables of positions, a warm-up of 32 epochs, TrivialAugment, mixup 0.8, CutMix, gradients
+the tables of positions, a warm-up of 32 epochs, TrivialAugment, mixup 0.8 without CutMix, gradients
 clipped to a norm of 1. Published: maxvit_t 83.70 % top-1. Warm-up and cosine move with every step;
 images are reduced bilinearly, not bicubically.
 
@@ -30,6 +30,7 @@ IMAGENET = {
     "duration": "400 epochs",
     "data.resize": 224,
     "augment.mixup": 0.8,
+    "augment.cutmix": 0.0,
     "augment.erase": 0.0,
     "optimizer.name": "adamw",
     "optimizer.learning_rate": 3e-3,

@@ -5,8 +5,10 @@
     python train.py --config=configs/mlp_mixer.py:imagenet2012
 
 ImageNet: DeiT's recipe, which serves ResMLP and gMLP as well. The paper publishes 76.44 % top-1 for
-mixer_b16_224 trained on ImageNet alone (its table 3), with a recipe of its own: 4096 images, Adam,
-weight decay 0.1, mixup 0.5, stochastic depth 0.1. Not measured yet with this one.
+mixer_b16_224 trained on ImageNet alone (section 3.2), with a recipe of its own: 4096 images, Adam
+with a rate that falls in a line, weight decay 0.1, mixup 0.5, stochastic depth 0.1 (section 3, and
+configs/mlp_mixer_i1k.py of https://github.com/google-research/big_vision, which says 76.3 %). Not
+measured yet with this one.
 
 Small images are enlarged to 64 pixels, 16 patches.
 """

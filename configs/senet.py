@@ -4,9 +4,10 @@
     python train.py --config=configs/senet.py:cifar10
     python train.py --config=configs/senet.py:imagenet2012   SE-ResNet-50
 
-ImageNet, section 5: 100 epochs in batches of 1024, rate 0.6, divided by 10 every 30 epochs; weight
-decay 1e-4 is ResNet's. Published: seresnet50 76.71 %, seresnet101 77.62 %, seresnet152 78.43 %
-top-1 (table 2: SE-ResNet), one crop of 224 pixels.
+ImageNet, section 5.1: 100 epochs in batches of 1024, rate 0.6, divided by 10 every 30 epochs;
+weight decay, of which it does not say anything, is ResNet's 1e-4. Published: seresnet50 76.71 %,
+seresnet101 77.62 %, seresnet152 78.43 %, seresnext50_32x4d 78.90 %, seresnext101_32x4d 79.30 %
+top-1 (table 2), one crop of 224 pixels.
 
 Small images: seresnet18 with a stem that keeps their size.
 """

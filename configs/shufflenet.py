@@ -6,7 +6,7 @@
 
 ImageNet, section 4: 300,000 steps of 1024 images, a rate that falls from 0.5 to 0 in a line, weight
 decay 4e-5. Its milder crops are not repeated here, since it does not say how mild. Published:
-shufflenet_v1_g3_x1_0 67.4 %, g3_x1_5 71.5 %, g3_x2_0 73.7 % top-1 (tables 2 and 5).
+shufflenet_v1_g3_x1_0 67.4 %, g3_x1_5 71.5 %, g3_x2_0 73.7 % top-1 (tables 3 and 5).
 
 Small images: a stem that keeps their size.
 """

@@ -8,7 +8,8 @@
 ImageNet, recipe v1: the paper's, which is ShuffleNet's (configs/shufflenet.py): 300,000 steps of
 1024 images, a rate that falls from 0.5 to 0 in a line, weight decay 4e-5. Published:
 shufflenet_v2_x0_5 60.3 %, x1_0 69.4 %, x1_5 72.6 %, x2_0 74.9 % top-1 (table 8). Recipe v2:
-torchvision's new recipe on 176 pixels. Published: x1_5 73.00 %, x2_0 76.23 %.
+torchvision's new recipe on 176 pixels (https://github.com/pytorch/vision/pull/5906). Published:
+x1_5 73.00 %, x2_0 76.23 %, both of the raw weights, not of their average.
 
 Small images: a stem that keeps their size.
 """

@@ -4,10 +4,11 @@
     python train.py --config=configs/xception.py:cifar10
     python train.py --config=configs/xception.py:imagenet2012
 
-ImageNet, section 4.3 of the paper: SGD with momentum 0.9, rate 0.045, times 0.94 every two epochs,
-weight decay 1e-5, dropout of 0.5 before the last layer, on 299 pixels. Published: 79.0 % top-1, one
-crop, of an average of the weights. The paper does not say how large a batch is or how many epochs
-there are; here they are 256 and 120, with an average of a thousand steps. Not measured yet.
+ImageNet, sections 4.2 and 4.3 of the paper: SGD with momentum 0.9, rate 0.045, times 0.94 every two
+epochs, weight decay 1e-5, dropout of 0.5 before the last layer, on 299 pixels. Published: 79.0 %
+top-1, one crop, of an average of the weights (table 1). The paper does not say how large a batch is
+or how many epochs there are; here they are 256 and 120, with an average of a thousand steps. Not
+measured yet.
 """
 
 from flaxzoo.config import Config

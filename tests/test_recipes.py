@@ -159,6 +159,20 @@ def test_a_variant_changes_its_recipe_and_no_other():
     assert (second.batch_size, second.optimizer.learning_rate) == (1024, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "setting", "value"),
+    [
+        ("maxvit", "model=maxvit_t", "augment.cutmix", 0.0),
+        ("resmlp", "model=resmlp_24_224", "model.options", ("stochastic_depth=0.1",)),
+        ("resnext", "recipe=v2,model=resnext101_64x4d", "data.train_sizes", (176,)),
+        ("vit", "model=vit_l_16", "data.resize", 242),
+    ],
+)
+def test_what_is_published_goes_before_the_base(name, options, setting, value):
+    group, field = setting.split(".")
+    assert getattr(getattr(config_of(name, f"imagenet2012,{options}"), group), field) == value
+
+
 def test_a_folder_gets_imagenets_recipe_for_small_batches():
     settings = for_thousands(TORCHVISION | {"ema.decay": 0.9})
     assert settings["batch_size"] == 64
