@@ -91,15 +91,15 @@ class Folder:
         try:
             with os.scandir(path) as found:
                 visible = [entry for entry in found if not _hidden(entry.name)]
-                folders = {entry.name for entry in visible if _is_folder(entry)}
-                back = {e.name for e in visible if e.is_symlink() and self._leads_back(e.path, at)}
+                folders = [entry for entry in visible if _is_folder(entry)]
+                back = [e.name for e in folders if e.is_symlink() and self._leads_back(e.path, at)]
         except OSError as error:
             raise UserError(
                 f"cannot list folder {error.filename or path}: {error.strerror}; "
                 "expected a folder that this user may read"
             ) from error
-        names = [entry.name for entry in visible if entry.name not in back]
-        return [f"{name}/" if name in folders else name for name in names]
+        names = {entry.name for entry in visible} - {entry.name for entry in folders}
+        return [*names, *(f"{entry.name}/" for entry in folders if entry.name not in back)]
 
     def _leads_back(self, link: str, at: str) -> bool:
         """Whether a link in folder `at` is to one of the folders on the way there, or above one."""
@@ -187,7 +187,8 @@ def _zip_members(file: Any) -> Iterator[tuple[str, bool, tuple]]:
 
 def _tar_members(file: Any) -> Iterator[tuple[str, bool, tuple]]:
     file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:") as tar:
+    with tarfile.open(fileobj=file, mode="r:") as opened:
+        tar: Any = opened
         while (info := tar.next()) is not None:
             tar.members.clear()  # else it keeps a kilobyte of each
             if info.issym() or info.islnk() or info.issparse():
@@ -227,7 +228,7 @@ def _header_size(file: Any, start: int) -> int:
     """Returns how long the header before a zip's member is; its directory does not say."""
     file.seek(start)
     header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or header[:4] != zipfile.stringFileHeader:
+    if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
         raise OSError("damaged in the archive, or the archive has changed")
     _, name, extra = _LOCAL_HEADER.unpack(header)
     return _LOCAL_HEADER.size + name + extra

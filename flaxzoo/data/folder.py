@@ -121,11 +121,12 @@ def _flat_split(files: Files, at: str, classes: list[str]) -> FileSplit:
             "images, LOC_val_solution.csv or the development kit beside it"
         )
     paths, labels = images(files, at), []
+    index = {name: i for i, name in enumerate(classes)}
     for path in paths:
         name = os.path.splitext(os.path.basename(path))[0]
         if name not in by_name:
             raise UserError(f"no label of {os.path.join(files.root, path)} in ImageNet's list")
-        if by_name[name] not in classes:
+        if by_name[name] not in index:
             raise unknown(f"class in {where}, absent from train:", by_name[name], classes)
-        labels.append(classes.index(by_name[name]))
+        labels.append(index[by_name[name]])
     return FileSplit(paths, np.array(labels, np.int32), files)

@@ -4,6 +4,7 @@ As with TFDS, only what is there is opened: a folder that `save_to_disk` wrote, 
 keeps of a data set that it has loaded before. Asking the hub takes minutes without a network.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class HubSplit:
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         try:
             image = self.table[int(self.indices[i])][self.column]
-            encoded = image["bytes"] or image["path"]
+            encoded = image["bytes"] or os.fspath(image["path"])
         except Exception as error:  # pyarrow's own kinds, or no image
             raise UserError(f"cannot read image {self.name(i)}: {error}") from error
         return transforms.decode(encoded, self.channels, self.name(i))
@@ -161,10 +162,9 @@ def _offline(datasets: Any) -> Iterator[None]:
 
 def _datasets() -> Any:
     try:
-        import datasets
+        return importlib.import_module("datasets")
     except ModuleNotFoundError as error:
         raise UserError(
             f"hf= needs the package {error.name}, which flaxzoo does not install; pip install "
             "datasets"
         ) from error
-    return datasets

@@ -203,8 +203,11 @@ def _locate(table: Path, wanted: Sequence[str], files: Files) -> list[str]:
 
 def _relative(name: str, root: str) -> str:
     """Returns a path in a table as it is below `root`, or the end of one that leads elsewhere."""
-    name = posixpath.normpath(name.replace("\\", "/"))
-    return re.sub(r"^(\.\./|/)+", "", name.removeprefix(os.path.join(root, "")))
+    root, name = os.path.join(os.path.abspath(root), ""), name.replace("\\", "/")
+    path = posixpath.normpath(root + name if name[:1] != "/" else name)
+    if path.startswith(root):
+        return path.removeprefix(root)
+    return re.sub(r"^(\.\./|/)+", "", posixpath.normpath(name))
 
 
 def _ending_in(name: str, by_name: dict[str, list[str]]) -> list[tuple[str, str]]:
