@@ -53,7 +53,7 @@ def load_csv(value: str, options: Options) -> Dataset:
     columns = _columns(path, list(table), chosen)
     names, labels = table[columns["image"]], table[columns["label"]]
     _check(path, names, labels, columns["label"])
-    files = open_files(str(path.parent if options.data_dir is None else options.data_dir))
+    files = open_files(str((options.data_dir or path.parent).expanduser()))
     classes = sorted(set(labels), key=_by_value)
     index = {name: i for i, name in enumerate(classes)}
     numbers = np.array([index[label] for label in labels], np.int32)
