@@ -56,7 +56,7 @@ ON_DIGITS = DIGITS | {
 
 
 def get_config(arg: str = "digits") -> Config:
-    """Returns the recipe for a data set: its name, folder=PATH, npz=PATH or tfds=NAME."""
+    """Returns the recipe for a data set: its name, folder=PATH or another kind of flaxzoo.data."""
     source, options = parse(arg, ("model",))
     settings = ON_DIGITS if source == "digits" else FINETUNE | pixels(source)
     return config_of(source, choose_model(settings, options))

@@ -13,7 +13,7 @@ from typing import Any
 class DataConfig:
     """What is read, and what the host does to it before the device gets it as uint8."""
 
-    source: str = "digits"  # digits, cifar10, ..., folder=PATH, npz=PATH, tfds=NAME (flaxzoo.data)
+    source: str = "digits"  # digits, cifar10, ..., folder=PATH, csv=PATH, ...: see flaxzoo.data
     image_size: int = (
         0  # height and width that the model sees; 0 for the larger side of stored arrays
     )
@@ -24,7 +24,7 @@ class DataConfig:
     validation: float = 0.1  # fraction of the training split held out to validate on
     mean: tuple[float, ...] = (0.5,)  # of pixels in 0..1, one number or one a channel
     std: tuple[float, ...] = (0.5,)
-    data_dir: str = ""  # where archives and prepared sets lie; "" for the user's cache folder
+    data_dir: str = ""  # of archives, prepared sets, images of a csv; "" for each kind's default
     workers: int = 0  # processes that decode streamed images; 0 decodes in threads
     on_error: str = "raise"  # an unreadable image stops the run, or "skip"
 
@@ -39,14 +39,16 @@ PIXEL_STATISTICS = {
     "imagenet2012": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
+PHOTOGRAPHS = ("imagenet2012", "folder", "csv", "hf", "tfds")  # of any size, read from files
+
 
 def data_config(source: str, **fields: Any) -> DataConfig:
     """Returns the DataConfig of a source; pixels are normalised with its own statistics, if known.
 
-    Images from folders and TFDS get ImageNet's, as photographs do everywhere; arrays get 0.5.
+    Images from files get ImageNet's, as photographs do everywhere; arrays get 0.5.
     """
     kind = source.partition("=")[0]
-    kind = "imagenet2012" if kind in ("folder", "tfds") else kind
+    kind = "imagenet2012" if kind in PHOTOGRAPHS else kind
     mean, std = PIXEL_STATISTICS.get(kind, ((0.5,), (0.5,)))
     return DataConfig(source=source, **{"mean": mean, "std": std} | fields)
 

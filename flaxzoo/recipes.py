@@ -24,12 +24,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flaxzoo.config import Config, data_config
+from flaxzoo.config import PHOTOGRAPHS, Config, data_config
+from flaxzoo.data.options import COLUMNS
 from flaxzoo.errors import UserError, unknown
 
 Settings = dict[str, Any]
-
-PHOTOGRAPHS = ("imagenet2012", "folder", "tfds")  # of any size, read from files
 
 # Handwritten digits, 1,293 to train on: seconds to minutes on a CPU. Not mirrored: a mirrored 2 is
 # no digit.
@@ -250,7 +249,7 @@ def choose(
         digits: for the bundled ones.
         small: for MNIST, CIFAR and npz=; what BY_SOURCE has for the source goes before what this
             changes of SMALL.
-        imagenet: by name, the first one by default. Those for folder= and tfds= follow from them.
+        imagenet: by name, the first one by default. Those for other photographs follow from them.
         cifar: what CIFAR-10 and CIFAR-100 have besides `small`.
         variants: by recipe and variant, what that one changes of a recipe for ImageNet.
 
@@ -278,25 +277,30 @@ def parse(arg: str, known: Sequence[str] = ("model", "recipe")) -> tuple[str, di
     """Splits "SOURCE,key=value,..." into the source and its options.
 
     A path may hold "=" and ","; at its end, ",word=word" is an option, unless there is a file or a
-    folder of the whole name.
+    folder of the whole name. Columns of a table belong to the source.
 
     >>> parse("folder=a=b/c,model=resnet18")
     ('folder=a=b/c', {'model': 'resnet18'})
+    >>> parse("csv=a.csv,label=breed,model=resnet18")
+    ('csv=a.csv,label=breed', {'model': 'resnet18'})
 
     Raises:
         UserError: an option that is not `known`, stands twice or has no value.
     """
-    source, options = arg, {}
+    source, options, columns = arg, {}, ""
     while match := re.fullmatch(r"(.+),\s*(\w+)=([\w.-]*)\s*", source):
         if os.path.exists(os.path.expanduser(source.partition("=")[2])):
             break
         source, key, value = match.groups()
+        if key in COLUMNS and source.startswith(("csv=", "hf=")):
+            columns = f",{key}={value}{columns}"
+            continue
         if key not in known:
             raise unknown(f"option in {arg!r}:", key, known)
         if key in options or not value:
             raise UserError(f"{key}= takes one value; got {arg!r}.")
         options[key] = value
-    return source, options
+    return source + columns, options
 
 
 def choose_model(

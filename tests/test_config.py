@@ -120,7 +120,8 @@ def test_an_int_stands_for_a_float_and_a_list_for_a_tuple():
 
 def test_a_known_source_gets_its_own_pixel_statistics():
     assert len(data_config("cifar10").mean) == 3
-    assert data_config("folder=x").mean == data_config("imagenet2012").mean
+    for source in ("folder=x", "csv=x,label=y", "hf=x", "tfds=x"):
+        assert data_config(source).mean == data_config("imagenet2012").mean
     assert data_config("npz=x").mean == (0.5,)
 
 

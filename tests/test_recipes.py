@@ -31,6 +31,8 @@ SOURCES = {
     "cifar100": (32, 45_000),
     "imagenet2012": (0, 1_268_000),
     "folder=a=b/c,d": (0, 2_000),
+    "csv=a.csv,label=b": (0, 2_000),
+    "hf=a/b,label=c": (0, 2_000),
     "tfds=name": (0, 2_000),
     "npz=a.npz": (32, 5_000),
 }
@@ -183,7 +185,7 @@ def test_a_folder_gets_imagenets_recipe_for_small_batches():
 
 def test_only_photographs_are_mirrored():
     mirrored = {source for source in SOURCES if config_of("vgg", source).augment.flip}
-    assert mirrored == {"cifar10", "cifar100", "imagenet2012", "folder=a=b/c,d", "tfds=name"}
+    assert mirrored == set(SOURCES) - {"digits", "mnist", "npz=a.npz"}
 
 
 # ------------------------------------------------------------------------------------------- slips
@@ -193,6 +195,7 @@ def test_only_photographs_are_mirrored():
     ("arg", "words"),
     [
         ("imagenet2012,recipe=v3", "unknown recipe 'v3'.* known: v1, v2"),
+        ("folder=a,label=b", "'label'"),
         ("imagenet2012,recip=v2", "'recip'; did you mean 'recipe'"),
         ("folder=a/b,modle=resnet18", "'modle'; did you mean 'model'"),
         ("imagenet2012,recipe=", "recipe= takes one value"),
@@ -212,6 +215,9 @@ def test_a_slip_in_the_argument_is_explained(arg, words):
         ("folder=a=b,c/d", ("folder=a=b,c/d", {})),
         ("folder=a,b=c/d", ("folder=a,b=c/d", {})),
         ("npz=a=b.npz,recipe=v2", ("npz=a=b.npz", {"recipe": "v2"})),
+        ("csv=a,image=b,model=c,label=d", ("csv=a,image=b,label=d", {"model": "c"})),
+        ("csv=a,label=two words,model=c", ("csv=a,label=two words", {"model": "c"})),
+        ("hf=a/b:c,label=d", ("hf=a/b:c,label=d", {})),
         ("imagenet2012,recipe=v2,model=resnet101",
          ("imagenet2012", {"recipe": "v2", "model": "resnet101"})),
     ],

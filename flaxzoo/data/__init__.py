@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flaxzoo.data import archives, arrays, folder, tfds
+from flaxzoo.data import archives, arrays, folder, hub, labels_csv, tfds
 from flaxzoo.data.dataset import ArraySplit, Dataset, FileSplit, Split
 from flaxzoo.data.options import Options
 from flaxzoo.data.validation import check, hold_out
@@ -32,7 +32,8 @@ def load(
     Args:
         spec: a name in `SOURCES`, or a kind in `KINDS` with its value: "folder=PATH".
         data_dir: where archives are looked for and downloaded to (default: $FLAXZOO_DATA, or
-            ~/.cache/flaxzoo/data), or TFDS's data directory (default: its own).
+            ~/.cache/flaxzoo/data), or TFDS's data directory (default: its own), or the images that
+            a csv file names (default: its folder).
         validation: the fraction of the training images, of each class alike, that is held out as
             `Dataset.validation`. With 0 there is no validation split, and nothing to select a
             checkpoint by. Unused where the source has a validation split of its own.
@@ -66,7 +67,9 @@ SOURCES: dict[str, Callable[[Options], Dataset]] = {
 
 KINDS: dict[str, Callable[[str, Options], Dataset]] = {
     "folder": lambda value, _: folder.load_folder(value),
+    "csv": labels_csv.load_csv,
     "npz": lambda value, _: arrays.load_npz(value),
+    "hf": lambda value, _: hub.load_hf(value),
     "tfds": tfds.load_tfds,
 }
 
@@ -80,8 +83,9 @@ def _source(spec: str) -> Callable[[Options], Dataset]:
     if not equals and os.path.isdir(os.path.expanduser(spec)):
         raise UserError(f"data set {spec!r} is a folder; expected folder={spec}")
     if not equals and os.path.isfile(os.path.expanduser(spec)):
-        raise UserError(f"data set {spec!r} is a file; expected npz={spec}")
+        kind = {".npz": "npz", ".csv": "csv"}.get(os.path.splitext(spec)[1].lower(), "folder")
+        raise UserError(f"data set {spec!r} is a file; expected {kind}={spec}")
     if equals and kind not in KINDS:
         raise unknown("kind of data set", f"{kind}=", [f"{kind}=" for kind in KINDS])
-    forms = [f"{kind}={'NAME' if kind == 'tfds' else 'PATH'}" for kind in KINDS]
+    forms = [f"{kind}={'NAME' if kind in ('hf', 'tfds') else 'PATH'}" for kind in KINDS]
     raise unknown("data set", spec, [*SOURCES, *forms])

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
 from flaxzoo.data import transforms
+from flaxzoo.data.files import Files, Folder
+from flaxzoo.errors import UserError
 
 Indices = Integer[np.ndarray, " m"]
 
@@ -70,36 +72,46 @@ class ArraySplit:
 
 
 class FileSplit:
-    """Image files, decoded on access."""
+    """Image files in a folder or an archive, decoded on access."""
 
     def __init__(
         self,
         paths: Sequence[str] | np.ndarray,
         labels: Int32[np.ndarray, " n"],
-        root: str = "",
+        files: Files | str = "",
         channels: int = 3,
     ):
         """Args:
-        paths: file names relative to `root`, or as bytes in an array.
+        paths: as `files` has them, or as bytes in an array.
+        files: an open archive or folder, or a folder's name.
         channels: 3 for RGB, 1 for luminance; files of the other kind are converted.
         """
         # One array of bytes: a million Python strings take seconds to send to a worker process.
         self.paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.labels = labels
-        self.root = root
+        self.files = Folder(files) if isinstance(files, str) else files
         self.channels = channels
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
-        return transforms.decode(self.name(i), self.channels)
+        try:
+            encoded = self.files.read(self._path(i))
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such file" if missing else error.strerror or error
+            raise UserError(f"cannot read image {self.name(i)}: {reason}") from error
+        return transforms.decode(encoded, self.channels, self.name(i))
 
     def name(self, i: int) -> str:
-        return os.path.join(self.root, os.fsdecode(bytes(self.paths[i])))
+        return os.path.join(self.files.root, self._path(i))
+
+    def _path(self, i: int) -> str:
+        return os.fsdecode(bytes(self.paths[i]))
 
     def subset(self, indices: Indices) -> "FileSplit":
-        chosen = FileSplit([], self.labels[indices], self.root, self.channels)
+        chosen = FileSplit([], self.labels[indices], self.files, self.channels)
         chosen.paths = self.paths[indices]
         return chosen
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
+
+COLUMNS = ("image", "label")  # options of sources that are tables: which column is what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,3 +19,15 @@ class Options:
 def cache_dir() -> Path:
     """Returns the default data directory, $FLAXZOO_DATA or ~/.cache/flaxzoo/data."""
     return Path(os.environ.get("FLAXZOO_DATA") or "~/.cache/flaxzoo/data").expanduser()
+
+
+def split_columns(value: str) -> tuple[str, dict[str, str]]:
+    """Splits what a table is from what its columns are, unless there is a file of the whole name.
+
+    >>> split_columns("a,b.csv,image=file name,label=breed")
+    ('a,b.csv', {'image': 'file name', 'label': 'breed'})
+    """
+    if os.path.exists(os.path.expanduser(value)):
+        return value, {}
+    table, *options = re.split(rf",\s*({'|'.join(COLUMNS)})=", value)
+    return table, dict(zip(options[::2], options[1::2], strict=True))

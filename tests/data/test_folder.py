@@ -52,13 +52,38 @@ def test_images_are_found_at_any_depth_and_other_files_ignored(folder, save_imag
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("gone", "no such folder"), ("file", "is not a folder"), ("empty", "has no folders")],
+    [
+        ("gone", "no such folder"),
+        ("file", "expected a folder, or a complete"),
+        ("empty", "has no folders"),
+    ],
 )
 def test_a_path_that_is_no_folder_of_classes_is_refused(tmp_path, path, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         data.load(f"folder={tmp_path / path}")
+
+
+def test_test_images_without_classes_are_left_out(folder, save_image):
+    shutil.rmtree(folder / "test")
+    save_image(folder / "test" / "0.png", 0)
+    assert data.load(f"folder={folder}").test is None
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_other_images_without_classes_are_refused(folder, save_image, part):
+    shutil.rmtree(folder / part, ignore_errors=True)
+    save_image(folder / part / "0.png", 0)
+    with pytest.raises(UserError, match=rf"{part}/ has no folders; expected one folder of images"):
+        data.load(f"folder={folder}")
+
+
+def test_one_class_is_not_taken_for_all(folder, save_image):
+    shutil.rmtree(folder / "train")
+    save_image(folder / "train" / "cat" / "0.png", 0)
+    with pytest.raises(UserError, match=r"train has 1 class .cat."):
+        data.load(f"folder={folder / 'train'}")
 
 
 def test_an_empty_class_is_named(folder):

@@ -66,6 +66,16 @@ def test_an_unknown_name_gets_near_misses(spec, hint):
         data.load(spec)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.npz", "npz"), ("a.CSV", "csv"), ("a.zip", "folder"), ("a.tar.gz", "folder")],
+)
+def test_a_file_without_its_kind_gets_the_kind(tmp_path, name, kind):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"is a file; expected {kind}={tmp_path}/{name}"):
+        data.load(str(tmp_path / name))
+
+
 def test_a_path_without_its_kind_gets_the_kind(tmp_path):
     with pytest.raises(UserError, match=f"is a folder; expected folder={tmp_path}"):
         data.load(str(tmp_path))

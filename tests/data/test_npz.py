@@ -1,4 +1,4 @@
-"""`npz=PATH`: Keras's form, and one sentence for every way in which a file can be another."""
+"""`npz=PATH`: Keras's form and MedMNIST's, and a sentence for every way to be another."""
 
 import numpy as np
 import pytest
@@ -37,6 +37,48 @@ def test_labels_may_be_a_column_as_kerass_cifar10_has_them(tmp_path):
 
 def test_a_file_with_training_images_only_has_no_test_split(tmp_path):
     assert load(tmp_path, x_test=None, y_test=None).test is None
+
+
+def medmnist(tmp_path, **changes):
+    rng = np.random.default_rng(0)
+    content = {}
+    for part, n in (("train", 20), ("val", 5), ("test", 6)):
+        content[f"{part}_images"] = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
+        content[f"{part}_labels"] = (np.arange(n, dtype=np.uint8) % 3)[:, None]
+    content = {key: value for key, value in (content | changes).items() if value is not None}
+    np.savez(tmp_path / "set.npz", **content)
+    return data.load(f"npz={tmp_path / 'set.npz'}"), content
+
+
+def test_medmnists_form_has_a_validation_split(tmp_path):
+    dataset, content = medmnist(tmp_path)
+    assert (dataset.classes, dataset.channels) == (("0", "1", "2"), 3)
+    for split, part in (("train", "train"), ("validation", "val"), ("test", "test")):
+        images = getattr(dataset, split)
+        np.testing.assert_array_equal(images.images, content[f"{part}_images"])
+        assert images.labels.tolist() == content[f"{part}_labels"][:, 0].tolist()
+        assert images.name(1) == f"{tmp_path / 'set.npz'} {part}_images[1]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val_images": None}, "lacks val_images; expected train_images, train_labels, val_images"),
+        (
+            {"train_labels": np.zeros((20, 14), np.uint8)},
+            r"train_labels of .* is uint8 \[20, 14\]; expected whole-number labels, one an image",
+        ),
+        (
+            {"val_images": np.zeros((5, 28, 28, 28), np.uint8)},
+            r"val_images of .* has shape \[5, 28, 28, 28\]; expected",
+        ),
+        ({"val_labels": np.zeros((4, 1), np.uint8)}, "5 images in val_images, but 4 labels"),
+        ({"test_images": np.zeros((6, 5, 5, 3), np.uint8)}, "are 5x5 .* expected 4x4"),
+    ],
+)
+def test_another_form_of_medmnists_is_refused_in_a_sentence(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        medmnist(tmp_path, **changes)
 
 
 @pytest.mark.parametrize(
