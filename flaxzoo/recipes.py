@@ -23,12 +23,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flaxzoo.config import Config, data_config
+from flaxzoo.config import PHOTOGRAPHS, Config, data_config
 from flaxzoo.errors import UserError, unknown
 
 Settings = dict[str, Any]
-
-PHOTOGRAPHS = ("imagenet2012", "folder", "tfds")  # of any size, read from files
 
 # Handwritten digits, 1,293 to train on: seconds to minutes on a CPU. Not mirrored: a mirrored 2 is
 # no digit.
@@ -244,7 +242,7 @@ def choose(
         digits: for the bundled ones.
         small: for MNIST, CIFAR and npz=; what BY_SOURCE has for the source goes before what this
             changes of SMALL.
-        imagenet: by name, the first one by default. Those for folder= and tfds= follow from them.
+        imagenet: by name, the first one by default. Those for other photographs follow from them.
         cifar: what CIFAR-10 and CIFAR-100 have besides `small`.
         variants: by recipe and variant, what that one changes of a recipe for ImageNet.
 
