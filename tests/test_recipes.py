@@ -30,6 +30,7 @@ SOURCES = {
     "cifar10": (32, 45_000),
     "cifar100": (32, 45_000),
     "imagenet2012": (0, 1_268_000),
+    "imagenette": (0, 8_500),
     "folder=a=b/c,d": (0, 2_000),
     "tfds=name": (0, 2_000),
     "npz=a.npz": (32, 5_000),
@@ -169,7 +170,8 @@ def test_a_folder_gets_imagenets_recipe_for_small_batches():
 
 def test_only_photographs_are_mirrored():
     mirrored = {source for source in SOURCES if config_of("vgg", source).augment.flip}
-    assert mirrored == {"cifar10", "cifar100", "imagenet2012", "folder=a=b/c,d", "tfds=name"}
+    photographs = {"imagenet2012", "imagenette", "folder=a=b/c,d", "tfds=name"}
+    assert mirrored == {"cifar10", "cifar100"} | photographs
 
 
 # ------------------------------------------------------------------------------------------- slips

@@ -100,7 +100,8 @@ def full(folder: Path, needed: int | None, what: str, elsewhere: str) -> UserErr
 def as_size(count: int) -> str:
     """Returns a number of bytes as people say it.
 
-    >>> as_size(99_003_388), as_size(147_897_477_120)
-    ('99.0 MB', '147.9 GB')
+    >>> as_size(14_989), as_size(99_003_388), as_size(147_897_477_120)
+    ('15.0 kB', '99.0 MB', '147.9 GB')
     """
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    unit, name = (1e9, "GB") if count >= 1e9 else (1e6, "MB") if count >= 1e5 else (1e3, "kB")
+    return f"{count / unit:.1f} {name}"

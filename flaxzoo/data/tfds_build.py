@@ -52,7 +52,7 @@ def _check_network(builder: Any, downloads: Path) -> None:
 
     Not where something was downloaded before: that may be all there is to download.
     """
-    if any(downloads.glob("*")):
+    if any(".tmp." not in path.name for path in downloads.glob("*")):
         return
     urls = {urllib.parse.urlsplit(url).netloc: url for url in builder.url_infos or ()}
     reasons = {url: unreachable(url) for url in list(urls.values())[:3]}

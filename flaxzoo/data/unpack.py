@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol, runtime_checkable
 
 from flaxzoo.data.archives import Remote
 from flaxzoo.data.download import progress
@@ -58,6 +58,11 @@ def unpack(archive: Path, remote: Remote, place: Place, folder: Path) -> int:
     return count
 
 
+@runtime_checkable
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Summed:
     """A file that is read once, in order, and summed meanwhile."""
 
@@ -65,7 +70,7 @@ class _Summed:
         self._file, self._advance = file, advance
         self._digest = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         chunk = self._file.read(size)
         self._digest.update(chunk)
         self._advance(len(chunk))
@@ -78,7 +83,7 @@ class _Summed:
         return self._digest.hexdigest()
 
 
-def _images(file: IO[bytes] | _Summed) -> Iterator[tuple[str, IO[bytes]]]:
+def _images(file: _Readable) -> Iterator[tuple[str, IO[bytes]]]:
     """Yields (name, content) of the images of an archive, and of the archives in it."""
     with tarfile.open(fileobj=file, mode="r|*", bufsize=_CHUNK) as archive:  # type: ignore
         for member in archive:
