@@ -5,6 +5,7 @@ list of the classes in the order of their labels. Labels are the same as TFDS's 
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def write_classes(folder: Path, classes: tuple[str, ...] | None) -> None:
 
 def command(name: str, options: Options) -> str:
     """Returns the command that prepares a set."""
-    where = "" if options.data_dir is None else f" --data_dir={options.data_dir}"
+    where = "" if options.data_dir is None else f" --data_dir={shlex.quote(str(options.data_dir))}"
     return f"python -m flaxzoo data prepare {name}{where}"
 
 

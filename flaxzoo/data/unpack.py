@@ -35,7 +35,7 @@ def unpack(archive: Path, remote: Remote, place: Place, folder: Path) -> int:
     size = archive.stat().st_size
     if size != remote.size:
         raise _unexpected(archive, f"{size:,} bytes; expected {remote.size:,}")
-    count, made = 0, set()
+    count, made, name = 0, set(), ""
     with open(archive, "rb") as file, progress("unpacking", str(archive), 0, size) as advance:
         whole = _Summed(file, advance)
         try:
