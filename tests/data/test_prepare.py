@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_originals import EXPECTED, plant
+from small_originals import EXPECTED, VALIDATION_LABELS, plant
 
 from flaxzoo import config, data
 from flaxzoo.data import disk, layouts, originals
@@ -162,6 +162,13 @@ def test_missing_images_are_noticed(home, monkeypatch):
     with pytest.raises(UserError, match="has 5 images in its archives; expected 6"):
         prepare(NAME, Options(home))
     assert left_in(home / NAME) == []
+
+
+def test_an_image_that_is_in_no_list_is_named(home, monkeypatch):
+    plant("imagenet2012", home, NOWHERE, monkeypatch)
+    monkeypatch.setattr(layouts, "_validation_labels", lambda: VALIDATION_LABELS[:2])
+    with pytest.raises(UserError, match=r"ILSVRC2012_img_val.tar .* holds ILSVRC2012_val_00000003"):
+        prepare("imagenet2012", Options(home))
 
 
 def test_what_a_dead_process_has_left_is_no_set(home, monkeypatch):
