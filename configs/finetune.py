@@ -28,8 +28,8 @@ called fc; patterns are of torch's names):
     --config.optimizer.rates="('^(?!fc)=0.1',)"          --config.optimizer.freeze="('^(?!fc)',)"
 """
 
-from flaxzoo.config import PIXEL_STATISTICS, Config
-from flaxzoo.recipes import DIGITS, PHOTOGRAPHS, Settings, choose_model, config_of, parse
+from flaxzoo.config import PHOTOGRAPHS, PIXEL_STATISTICS, Config
+from flaxzoo.recipes import DIGITS, Settings, choose_model, config_of, parse
 
 FINETUNE: Settings = {
     "init_from": "imagenet",

@@ -29,6 +29,12 @@ class DataConfig:
     on_error: str = "raise"  # an unreadable image stops the run, or "skip"
 
 
+# Sources of photographs of any size, read from files: sets of `flaxzoo.data`, and kinds of them.
+PHOTOGRAPHS = (
+    "imagenet2012", "imagenette", "imagenette_320px", "imagenette_160px", "tf_flowers",
+    "oxford_flowers102", "oxford_iiit_pet", "folder", "tfds",
+)  # fmt: skip
+
 # Mean and standard deviation of the training pixels in 0..1, by channel.
 PIXEL_STATISTICS = {
     "digits": ((0.305,), (0.376,)),
@@ -45,7 +51,7 @@ PHOTOGRAPHS = ("imagenet2012", "folder", "csv", "hf", "tfds")  # of any size, re
 def data_config(source: str, **fields: Any) -> DataConfig:
     """Returns the DataConfig of a source; pixels are normalised with its own statistics, if known.
 
-    Images from files get ImageNet's, as photographs do everywhere; arrays get 0.5.
+    Photographs get ImageNet's, as they do everywhere; arrays get 0.5.
     """
     kind = source.partition("=")[0]
     kind = "imagenet2012" if kind in PHOTOGRAPHS else kind

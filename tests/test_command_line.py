@@ -37,8 +37,17 @@ def test_a_pattern_without_a_match_gets_near_misses(monkeypatch, capsys):
 def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     assert call(monkeypatch, "modles") == 2
     assert capsys.readouterr().err == (
-        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, "
+        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, data, "
         "models, parity, train\n"
+    )
+
+
+def test_data_prepare_takes_a_name(monkeypatch, capsys):
+    assert call(monkeypatch, "data", "prepare", "digits") == 0
+    assert "nothing to prepare" in capsys.readouterr().out
+    assert call(monkeypatch, "data", "prepare", "imagenete") == 2
+    assert (
+        "error: unknown data set 'imagenete'; did you mean 'imagenette'" in capsys.readouterr().err
     )
 
 

@@ -30,6 +30,7 @@ SOURCES = {
     "cifar10": (32, 45_000),
     "cifar100": (32, 45_000),
     "imagenet2012": (0, 1_268_000),
+    "imagenette": (0, 8_500),
     "folder=a=b/c,d": (0, 2_000),
     "csv=a.csv,label=b": (0, 2_000),
     "hf=a/b,label=c": (0, 2_000),

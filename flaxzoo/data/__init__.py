@@ -6,11 +6,12 @@
 (10, (8, 8, 1))
 """
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flaxzoo.data import archives, arrays, folder, hub, labels_csv, tfds
+from flaxzoo.data import archives, arrays, folder, hub, labels_csv, originals, tfds
 from flaxzoo.data.dataset import ArraySplit, Dataset, FileSplit, Split
 from flaxzoo.data.options import Options
 from flaxzoo.data.validation import check, hold_out
@@ -26,19 +27,22 @@ def load(
     validation: float | int = 0.1,
     seed: int = 0,
     download: bool = True,
+    on_error: str = "raise",
 ) -> Dataset:
     """Loads and checks a data set.
 
     Args:
         spec: a name in `SOURCES`, or a kind in `KINDS` with its value: "folder=PATH".
         data_dir: where archives are looked for and downloaded to (default: $FLAXZOO_DATA, or
-            ~/.cache/flaxzoo/data), or TFDS's data directory (default: its own), or the images that
-            a csv file names (default: its folder).
+            ~/.cache/flaxzoo/data) and prepared; TFDS's data directory (default: its own); or where
+            the images are that a csv file names (default: its folder).
         validation: the fraction of the training images, of each class alike, that is held out as
             `Dataset.validation`. With 0 there is no validation split, and nothing to select a
             checkpoint by. Unused where the source has a validation split of its own.
         seed: of the choice of the held-out images.
         download: False: a missing archive is an error at once.
+        on_error: of a record without which not even a label is known, in a set of TFDS: "raise", or
+            "skip", which reports it in the log and leaves it out.
 
     Raises:
         UserError: the name is unknown, or the files are missing, unreadable or inconsistent.
@@ -48,7 +52,7 @@ def load(
             f"validation is a fraction of the training images; expected 0 <= fraction "
             f"< 1, got {validation}"
         )
-    options = Options(None if data_dir is None else Path(data_dir), download)
+    options = Options(None if data_dir is None else Path(data_dir), download, on_error)
     dataset = _source(spec)(options)
     check(dataset)
     if dataset.validation is None and validation:
@@ -62,7 +66,7 @@ SOURCES: dict[str, Callable[[Options], Dataset]] = {
     "fashion_mnist": lambda options: archives.load_idx("fashion_mnist", options),
     "cifar10": lambda options: archives.load_cifar("cifar10", options),
     "cifar100": lambda options: archives.load_cifar("cifar100", options),
-    "imagenet2012": tfds.load_imagenet,
+    **{name: functools.partial(tfds.load_original, name) for name in originals.ORIGINALS},
 }
 
 KINDS: dict[str, Callable[[str, Options], Dataset]] = {

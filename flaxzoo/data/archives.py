@@ -104,6 +104,13 @@ COUNTS = {
     "fashion_mnist": {"train": 60_000, "test": 10_000},
 }
 
+# Sets of files that `kaggle datasets download` has under names that are looked for.
+KAGGLE = {
+    "mnist": "hojjatk/mnist-dataset",
+    "fashion_mnist": "zalando-research/fashionmnist",
+    "cifar10": "pankrzysiu/cifar10-python",
+}
+
 # Below the data directory, besides "." and the data set's own name: torchvision's and Keras's.
 FOLDERS = {
     "mnist": ("MNIST/raw",),
@@ -179,6 +186,9 @@ def _download(name: str, key: str, options: Options) -> Path:
     remote = REMOTES[name][key]
     path = _root(options) / name / remote.file
     advice = "; or train on npz=PATH (Keras's form), folder=PATH or the bundled digits"
+    if name in KAGGLE:
+        folder = path.parent
+        advice = f"; or kaggle datasets download {KAGGLE[name]} --unzip -p {folder}{advice}"
     if not options.download:
         raise UserError(
             f"{name} is not in {_root(options)} and download is off; fetch "

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from flaxzoo.data.disk import as_size, check_space, exclusive, full, is_full
 from flaxzoo.errors import UserError
 
 CONNECT_SECONDS = 8.0  # for name lookup, connection and headers together
@@ -34,7 +35,8 @@ def download(
 ) -> Path:
     """Downloads `url` to `path`, which appears only complete and verified. Returns `path`.
 
-    The bytes go to `path`.part first; if that exists already, it is continued.
+    The bytes go to `path`.part first; if that exists already, it is continued. Of several processes
+    that want the same file, one downloads it while the others wait.
 
     Args:
         sha256: in hexadecimal, or its first digits, as many as are known. A file with another one
@@ -44,36 +46,78 @@ def download(
         elsewhere: what to do where the folder cannot be written.
 
     Raises:
-        UserError: no connection, a refusal, a broken transfer, or other content than expected.
+        UserError: no connection, a refusal, a broken transfer, no room for it, or other content
+            than expected.
     """
-    part = path.with_name(path.name + ".part")
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.with_name(path.name + ".lock")
+            stack.enter_context(exclusive(lock, f"downloads {url}"))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {path.parent} ({error.strerror}), where {url} is to be "
+                f"downloaded; {elsewhere}"
+            ) from error
+        if not path.exists():  # another process, which was waited for, may have made it
+            part = path.with_name(path.name + ".part")
+            _complete(url, part, size, f"put the file at {path} yourself{advice}", elsewhere)
+            try:
+                verify(part, url, sha256, size)
+            except UserError as error:
+                part.unlink()
+                raise UserError(f"{error}; it was deleted{advice}") from None
+            os.replace(part, path)
+    return path
+
+
+def unreachable(url: str) -> str | None:
+    """Returns why there is no connection to the server of `url`; None if it answers, anything."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path.parent} ({error.strerror}), where {url} is to be downloaded; "
-            f"{elsewhere}"
-        ) from error
+        _open(url, 0).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except (OSError, http.client.HTTPException) as error:
+        return _reason(error)
+    return None
+
+
+def _complete(url: str, part: Path, size: int | None, advice: str, elsewhere: str) -> None:
+    """Makes `part` as long as the file at `url`; leaves no empty one behind."""
+    done, folder = _bytes_in(part), part.parent
+    if size is not None:
+        check_space(folder, size - done, f"downloading {url}", elsewhere)
     try:
-        if size is None or _bytes_in(part) != size:
+        if size is None or done != size:
             _fetch(url, part, size)
     except (OSError, http.client.HTTPException) as error:
         if not _bytes_in(part):
-            part.unlink()
-        raise UserError(
-            f"cannot download {url} ({_reason(error)}); put the file at {path} yourself{advice}"
-        ) from error
-    got = _sha256(part)
+            part.unlink(missing_ok=True)
+        if is_full(error):
+            raise full(folder, size, f"downloading {url}", elsewhere) from error
+        raise UserError(f"cannot download {url} ({_reason(error)}); {advice}") from error
+
+
+def verify(path: Path, url: str, sha256: str, size: int | None = None) -> None:
+    """Raises UserError unless the file at `path` is the one that `url` is known to hold."""
+    with open(path, "rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
     if not got.startswith(sha256):
-        length = part.stat().st_size
-        part.unlink()
         raise UserError(
-            f"{url} is not the expected file: sha256 {got} of {length} bytes, expected {sha256}"
-            f"{'' if size is None else f' of {size} bytes'}; it was deleted{advice}"
+            f"{url} is not the expected file: sha256 {got} of {path.stat().st_size} bytes, "
+            f"expected {sha256}{'' if size is None else f' of {size} bytes'}"
         )
-    os.replace(part, path)
-    return path
+
+
+def _check_room(url: str, part: Path, size: int, elsewhere: str) -> None:
+    """Raises UserError if the rest of a file does not fit; leaves no empty `part` then."""
+    done = _bytes_in(part)
+    try:
+        check_space(part.parent, size - done, f"downloading {url}", elsewhere)
+    except UserError:
+        if not done:
+            part.unlink()
+        raise
 
 
 def _fetch(url: str, part: Path, size: int | None) -> None:
@@ -92,7 +136,8 @@ def _fetch(url: str, part: Path, size: int | None) -> None:
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = size if length is None else start + int(length)
-        with open(part, "ab" if start else "wb") as file, _progress(url, start, total) as advance:
+        mode = "ab" if start else "wb"
+        with open(part, mode) as file, progress("downloading", url, start, total) as advance:
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 advance(len(chunk))
@@ -148,24 +193,25 @@ def _bytes_in(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
-def _progress(url: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on a terminal, one line elsewhere, on stderr; yields advance(bytes)."""
-    name = url.rsplit("/", 1)[-1]
+def progress(
+    what: str, name: str, start: int, total: int | None
+) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on a terminal, one line elsewhere, on stderr; yields advance(bytes).
+
+    Args:
+        what: is done to `name`, as in "downloading".
+        start, total: bytes that are done, and those that are in all.
+    """
     if not sys.stderr.isatty():
-        size = "" if total is None else f" ({total / 1e6:.1f} MB)"
-        print(f"downloading {url}{size}", file=sys.stderr)
+        size = "" if total is None else f" ({as_size(total)})"
+        print(f"{what} {name}{size}", file=sys.stderr)
         yield lambda count: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     columns = "[progress.description]{task.description}", BarColumn(), DownloadColumn()
-    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=total, completed=start)
-        yield lambda count: progress.advance(task, count)
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{what} {name.rsplit('/', 1)[-1]}", total=total, completed=start)
+        yield lambda count: bar.advance(task, count)

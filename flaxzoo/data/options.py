@@ -14,6 +14,7 @@ class Options:
 
     data_dir: Path | None = None
     download: bool = True
+    on_error: str = "raise"
 
 
 def cache_dir() -> Path:

@@ -71,6 +71,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         data_dir=config.data.data_dir or None,
         validation=config.data.validation,
         seed=config.seed,
+        on_error=config.data.on_error,
     )
     config = resolve(config, dataset)
     devices = all_devices(config.parallel, config.shard_params)

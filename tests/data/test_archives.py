@@ -239,6 +239,14 @@ def test_without_download_the_ways_out_are_named(tmp_path):
     )
 
 
+def test_what_kaggle_has_is_named_with_the_command(tmp_path):
+    command = f"kaggle datasets download pankrzysiu/cifar10-python --unzip -p {tmp_path}/cifar10;"
+    with pytest.raises(UserError, match=f"cifar-10-binary.tar.gz; or {command} or train on npz="):
+        load(tmp_path, "cifar10")
+    write_cifar(tmp_path / "cifar10", "cifar10", "python", packed=False)  # what it unzips
+    assert len(load(tmp_path, "cifar10").train) == 50
+
+
 def test_the_environment_says_where_files_are(tmp_path, monkeypatch):
     monkeypatch.setenv("FLAXZOO_DATA", str(tmp_path))
     write_idx(tmp_path / "mnist", packed=True)

@@ -1,16 +1,23 @@
 """Downloads, from a server on this machine that misbehaves in one way at a time."""
 
+import contextlib
+import errno
 import hashlib
 import http.server
+import resource
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flaxzoo.data import disk
 from flaxzoo.data import download as module
 from flaxzoo.data.download import download
 from flaxzoo.errors import UserError
@@ -34,7 +41,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "unsized" not in self.path:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 3] if "broken" in self.path else body)
+        self.wfile.write(body[: len(body) // 3] if "broken" in self.path else body[:50_000])
+        if "held" in self.path and start is None:
+            self.wfile.flush()
+            self.server.began.set()  # type: ignore[attr-defined]
+            self.server.go_on.wait(300)  # type: ignore[attr-defined]
+        if "broken" not in self.path:
+            self.wfile.write(body[50_000:])
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # of a client that was killed
+            super().handle()
 
     def _start(self) -> int | None:
         asked = self.headers.get("Range")
@@ -51,6 +68,7 @@ def server(monkeypatch) -> Iterator[http.server.ThreadingHTTPServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.requests = []  # type: ignore[attr-defined]
+    running.began, running.go_on = threading.Event(), threading.Event()  # type: ignore
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield running
@@ -175,3 +193,100 @@ def test_a_terminal_shows_a_bar(url, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     fetch(f"{url}/set.bin", tmp_path / "set.bin")
     assert "set.bin" in capsys.readouterr().err
+
+
+PROGRAM = (
+    "import sys; from pathlib import Path; from flaxzoo.data.download import download; "
+    "download(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3])"
+)
+
+
+@contextlib.contextmanager
+def process(url: str, path: Path) -> Iterator[subprocess.Popen]:
+    """Starts a process that downloads; ends it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, url, str(path), SHA256],
+        cwd=Path(module.__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def test_of_two_processes_one_downloads_while_the_other_waits(url, server, tmp_path):
+    path = tmp_path / "held.bin"
+    with process(f"{url}/held.bin", path) as one:
+        assert server.began.wait(300)
+        with process(f"{url}/held.bin", path) as other:
+            said = other.stderr.readline()
+            assert said == f"waiting: another process downloads {url}/held.bin\n"
+            server.go_on.set()
+            assert (one.wait(300), other.wait(300)) == (0, 0)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["held.bin"]
+
+
+def test_what_a_killed_process_has_begun_is_completed(url, server, tmp_path):
+    path, part = tmp_path / "held.bin", tmp_path / "held.bin.part"
+    with process(f"{url}/held.bin", path) as killed:
+        assert server.began.wait(300)
+        wait_for(lambda: part.exists() and part.stat().st_size == 50_000)
+        killed.kill()
+        killed.wait(300)
+        assert (tmp_path / "held.bin.lock").exists()  # a file that locks nothing
+        server.go_on.set()
+        assert fetch(f"{url}/held.bin", path).read_bytes() == CONTENT
+    assert server.requests[1] == ("/held.bin", "bytes=50000-")
+    assert [p.name for p in tmp_path.iterdir()] == ["held.bin"]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_without_room_nothing_is_asked_for(url, server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=200_000)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError) as caught:
+        fetch(f"{url}/set.bin", tmp_path / "set.bin")
+    assert str(caught.value) == (
+        f"downloading {url}/set.bin needs 0.3 MB in {tmp_path}, which has 0.2 MB free; make room, "
+        "or choose another data_dir"
+    )
+    assert not server.requests
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "set.bin.part").write_bytes(CONTENT[:100_000])
+    assert fetch(f"{url}/set.bin", tmp_path / "set.bin").read_bytes() == CONTENT  # the rest fits
+
+
+def test_a_disk_that_fills_up_is_told_and_the_rest_comes_later(url, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(UserError) as caught:
+            fetch(f"{url}/set.bin", tmp_path / "set.bin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == (
+        f"the disk of {tmp_path} is full: downloading {url}/set.bin needs 0.3 MB there, in all; "
+        "make room and ask again, or choose another data_dir"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["set.bin.part"]
+    assert fetch(f"{url}/set.bin", tmp_path / "set.bin").read_bytes() == CONTENT
+
+
+def test_a_file_system_without_locks_lets_everybody_in(tmp_path, monkeypatch):
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(disk.fcntl, "flock", flock)
+    with disk.exclusive(tmp_path / "lock", "works"), disk.exclusive(tmp_path / "lock", "works"):
+        assert (tmp_path / "lock").exists()
+    assert not list(tmp_path.iterdir())

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from flaxzoo import data
+from flaxzoo.config import Config, data_config
 from flaxzoo.data import tfds as module
 from flaxzoo.data.stream import train_batches
 from flaxzoo.errors import UserError
+from flaxzoo.training.trainer import build
 
 pytest.importorskip("tensorflow_datasets", reason="TFDS is an optional dependency")
 pytest.importorskip("array_record", reason="array_record has no wheel for this system")
@@ -108,7 +110,7 @@ def test_the_labels_of_a_large_set_are_kept(root, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(module, "_read_labels", None)  # would fail if called for train
     again, *_ = (np.load(p) for p in (tmp_path / "cache" / "tfds_labels").glob("*train*.npy"))
     np.testing.assert_array_equal(np.sort(again), np.sort(np.arange(30, dtype=np.int32) % 2))
-    kept = module._labels(root / "tiny_pets" / "1.10.0", "train", 30)
+    kept = module._labels(root / "tiny_pets" / "1.10.0", "train", 30, "raise")
     np.testing.assert_array_equal(kept, again)
     assert len(labels) == 30
 
@@ -122,14 +124,21 @@ def advice(root: Path, spec: str) -> str:
 
 
 def test_a_set_that_is_not_prepared_gets_the_command(root):
-    message = advice(root, "tfds=oxford_flowers102")
-    assert f"TFDS's oxford_flowers102 is not prepared in {root}; prepare it" in message
-    assert f"tfds build oxford_flowers102 --file_format=array_record --data_dir={root}" in message
+    message = advice(root, "tfds=beans")
+    assert (
+        f"TFDS's beans is not prepared in {root}; python -m flaxzoo data prepare beans" in message
+    )
+    assert f"--data_dir={root} does it, most often with TensorFlow (pip install" in message
 
 
 def test_sets_that_need_no_preparation_are_pointed_out(root):
-    assert advice(root, "tfds=mnist").endswith("; or use mnist without tfds=")
-    assert "or use folder=PATH, with train/ and val/" in advice(root, "imagenet2012")
+    assert advice(root, "tfds=mnist").endswith("; use mnist without tfds=")
+    assert "or train on folder=PATH with train/ and val/" in advice(root, "imagenet2012")
+
+
+def test_what_tfds_did_not_finish_is_no_set(root):
+    (root / "tiny_pets" / "1.10.0").rename(root / "tiny_pets" / "incomplete.ABCDEF_1.10.0")
+    assert "TFDS's tiny_pets is not prepared" in advice(root, "tfds=tiny_pets")
 
 
 def test_an_unknown_name_gets_near_misses_from_tfds_and_from_disk(root):
@@ -183,7 +192,9 @@ def test_a_damaged_description_is_named(root):
 def test_a_missing_file_of_records_is_an_error(root):
     for file in (root / "tiny_pets" / "1.10.0").glob("*train*"):
         file.unlink()
-    with pytest.raises(UserError, match=r"cannot (open|read) the train split of .*1\.10\.0"):
+    with pytest.raises(
+        UserError, match=r"cannot read record 0 of .*1\.10\.0 train: .*No such file"
+    ):
         load(root)
 
 
@@ -191,3 +202,72 @@ def test_a_missing_package_is_named(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "importlib_resources", None)
     with pytest.raises(UserError, match="need the package importlib_resources; pip install"):
         load(root, "tiny_pets:gone")
+
+
+def damage(root: Path) -> None:
+    """Changes bytes in the middle of the training records."""
+    (file,) = (root / "tiny_pets" / "1.10.0").glob("*train*")
+    content = bytearray(file.read_bytes())
+    middle = len(bytes(content[:65_536]).rstrip(b"\0")) // 2  # the footer lies beyond
+    content[middle : middle + 20] = bytes(20)
+    file.write_bytes(content)
+
+
+def test_a_damaged_record_is_named(root):
+    damage(root)
+    with pytest.raises(
+        UserError, match=r"cannot read record \d+ of .*1\.10\.0 train: Corrupted .*"
+    ):
+        load(root)
+
+
+def test_a_damaged_record_is_left_out_where_it_may_be(root, caplog):
+    whole = load(root)
+    labels = dict(zip(numbers(whole.train), whole.train.labels.tolist(), strict=True))
+    module._source.cache_clear()
+    damage(root)
+    pets = load(root, on_error="skip")
+    rest = dict(zip(numbers(pets.train), pets.train.labels.tolist(), strict=True))
+    assert len(rest) == 29
+    assert rest.items() < labels.items()
+    assert "skipped: 1 of 30 records of" in caplog.text
+
+
+def test_a_run_leaves_out_damaged_records_if_its_config_says_so(root):
+    damage(root)
+    source = {"data_dir": str(root), "image_size": 8, "crop": "resize", "validation": 0.0}
+    config = Config(batch_size=30, data=data_config("tfds=tiny_pets", **source))
+    with pytest.raises(UserError, match="cannot read record"):
+        build(config)
+    config.data.on_error = "skip"
+    with pytest.raises(UserError, match="29"):  # the images that a batch of 30 is too large for
+        build(config)
+
+
+def test_labels_are_not_kept_where_a_record_is_damaged(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MANY", 20)
+    damage(root)
+    load(root, on_error="skip")
+    assert not list((tmp_path / "cache").rglob("*train*"))
+
+
+def test_records_that_are_all_damaged_are_no_set(root):
+    for file in (root / "tiny_pets" / "1.10.0").glob("*train*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"cannot read any record of .* train: 0 "):
+        load(root, on_error="skip")
+
+
+def test_a_record_damaged_after_the_labels_were_read(root, caplog):
+    split = load(root).train
+    module._source.cache_clear()
+    damage(root)
+    options = {"seed": 0, "batch_size": 10, "image_size": 8, "num_steps": 3}
+    with (
+        train_batches(split, **options) as batches,
+        pytest.raises(UserError, match=r"cannot read image .*1\.10\.0 train\[\d+\]: Corrupted"),
+    ):
+        list(batches)
+    with train_batches(split, on_error="skip", **options) as batches:
+        assert sum(len(batch["label"]) for batch in batches) == 30
+    assert "skipped: cannot read image" in caplog.text
