@@ -32,7 +32,7 @@ class DataConfig:
 # Sources of photographs of any size, read from files: sets of `flaxzoo.data`, and kinds of them.
 PHOTOGRAPHS = (
     "imagenet2012", "imagenette", "imagenette_320px", "imagenette_160px", "tf_flowers",
-    "oxford_flowers102", "oxford_iiit_pet", "folder", "tfds",
+    "oxford_flowers102", "oxford_iiit_pet", "folder", "csv", "hf", "tfds",
 )  # fmt: skip
 
 # Mean and standard deviation of the training pixels in 0..1, by channel.
@@ -44,8 +44,6 @@ PIXEL_STATISTICS = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "imagenet2012": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-
-PHOTOGRAPHS = ("imagenet2012", "folder", "csv", "hf", "tfds")  # of any size, read from files
 
 
 def data_config(source: str, **fields: Any) -> DataConfig:
