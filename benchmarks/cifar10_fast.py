@@ -45,16 +45,16 @@ def main() -> None:
     arguments = parser.parse_args()
     framework = "torch" if arguments.torch else "flaxzoo"
     run = train_torch if arguments.torch else train_flaxzoo
-    results = load(RESULTS)
     for seed in arguments.seeds:
-        results[f"{framework} {seed}"] = run(arguments.source, seed) | {
-            "machine": f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}",
+        result = run(arguments.source, seed) | {
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": platform.machine(),
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         }
-        print(framework, seed, results[f"{framework} {seed}"], flush=True)
-        save(RESULTS, results)
+        print(framework, seed, result, flush=True)
+        save(RESULTS, load(RESULTS) | {f"{framework} {seed}": result})  # others may run beside
     for framework in ("flaxzoo", "torch"):
-        runs = [result for name, result in results.items() if name.startswith(framework)]
+        runs = [result for name, result in load(RESULTS).items() if name.startswith(framework)]
         if runs:
             print(framework, summary(runs))
 
@@ -145,12 +145,14 @@ def augmented(images: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
-    accuracies, seconds = ([run[key] for run in runs] for key in ("accuracy", "seconds"))
-    return (
-        f"{statistics.mean(accuracies):.2%} ({min(accuracies):.2%} to {max(accuracies):.2%}), "
-        f"{statistics.mean(seconds) / 60:.1f} min ({min(seconds) / 60:.1f} to "
-        f"{max(seconds) / 60:.1f}), n = {len(runs)}"
-    )
+    accuracies = [run["accuracy"] for run in runs]
+    text = f"{statistics.mean(accuracies):.2%} ({min(accuracies):.2%} to {max(accuracies):.2%})"
+    for cores in sorted({run["cores"] for run in runs}):
+        minutes = [run["seconds"] / 60 for run in runs if run["cores"] == cores]
+        text += (
+            f"; on {cores} cores {min(minutes):.1f} to {max(minutes):.1f} min, n = {len(minutes)}"
+        )
+    return text
 
 
 if __name__ == "__main__":

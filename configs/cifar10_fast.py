@@ -10,14 +10,14 @@ from flaxzoo.recipes import DIGITS, SMALL, TORCHVISION, based_on, choose
 
 FAST = {
     "batch_size": 128,
-    "duration": "9 epochs",
+    "duration": "8 epochs",
     "label_smoothing": 0.1,
     "eval_every": "25%",
     "checkpoint.every": "25%",
     "augment.flip": True,
     "augment.shift": 2,
     "data.validation": 0.02,
-    "data.train_sizes": (16, 20, 24, 32),
+    "data.train_sizes": (16, 16, 20, 24, 32),
     "model.name": "resnet18",
     "model.stem": "cifar",
     "model.options": ("planes=16",),
