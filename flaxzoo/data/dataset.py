@@ -1,5 +1,6 @@
 """What every source delivers: splits of (uint8 image, label), and the data set made of them."""
 
+import abc
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -69,8 +70,36 @@ class ArraySplit:
         return ArraySplit(self.images[indices], self.labels[indices], self.source)
 
 
-class FileSplit:
-    """Image files, decoded on access."""
+class EncodedSplit(abc.ABC):
+    """Images of any size in the files of their formats, decoded on access.
+
+    Whoever knows what a crop needs of an image reads the file, and decodes no more than that.
+    """
+
+    labels: Int32[np.ndarray, " n"]
+    channels: int
+
+    @abc.abstractmethod
+    def read(self, i: int) -> bytes:
+        """Returns the file of image i, still encoded. Raises UserError if it cannot be read."""
+
+    @abc.abstractmethod
+    def name(self, i: int) -> str:
+        """Returns what a message calls image i."""
+
+    @abc.abstractmethod
+    def subset(self, indices: Indices) -> "EncodedSplit":
+        """Returns the split of these images, in this order."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+        return transforms.decode(self.read(i), self.channels, self.name(i))
+
+
+class FileSplit(EncodedSplit):
+    """Image files in folders."""
 
     def __init__(
         self,
@@ -89,11 +118,12 @@ class FileSplit:
         self.root = root
         self.channels = channels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
-        return transforms.decode(self.name(i), self.channels)
+    def read(self, i: int) -> bytes:
+        try:
+            with open(self.name(i), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise transforms.unreadable(self.name(i), error) from error
 
     def name(self, i: int) -> str:
         return os.path.join(self.root, os.fsdecode(bytes(self.paths[i])))
