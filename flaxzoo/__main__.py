@@ -11,7 +11,7 @@ from rich.table import Table
 from flaxzoo.cli import prepare_jax, run_command, train_command
 from flaxzoo.errors import UserError, unknown
 
-COMMANDS = ("train", "models", "parity", "augmentations")
+COMMANDS = ("train", "models", "parity", "data", "augmentations")
 
 
 def main() -> None:
@@ -19,7 +19,15 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["train"]:  # its flags are ml_collections'
         sys.exit(run_command(lambda: train_command(arguments[1:])))
+    if arguments[:1] == ["data"]:
+        sys.exit(run_command(lambda: _data(arguments[1:])))
     sys.exit(run_command(lambda: _run(arguments)))
+
+
+def _data(arguments: list[str]) -> None:
+    from flaxzoo.data.look import data_command
+
+    data_command(arguments)
 
 
 def _run(arguments: list[str]) -> None:
@@ -35,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train: the same flags as train.py")
+
+    commands.add_parser("data", help="look at a data set: `data SPEC`")
 
     models = commands.add_parser("models", help="list the models")
     models.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnext*'")

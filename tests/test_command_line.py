@@ -37,7 +37,7 @@ def test_a_pattern_without_a_match_gets_near_misses(monkeypatch, capsys):
 def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     assert call(monkeypatch, "modles") == 2
     assert capsys.readouterr().err == (
-        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, "
+        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, data, "
         "models, parity, train\n"
     )
 

@@ -2,8 +2,10 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from flaxzoo import picture
 from flaxzoo.data import Dataset, EncodedSplit, Split, gallery, load
-from flaxzoo.data.survey import Survey, copies, file_digests, spread, survey
+from flaxzoo.data.survey import Place, Survey, copies, file_digests, spread, survey
 
 SAMPLE = 2_000  # images of each split that are decoded, unless all are asked for
 COMPARED = 100_000  # images of a set of which all files are read to find copies
@@ -63,7 +65,11 @@ def look(dataset: Dataset, output: Path, *, decode_all: bool = False) -> None:
     }
     for line in _described(splits, surveys):
         console.print(line, markup=False)
-    for line in (*_imbalance(dataset), *_classes(dataset, splits), *_copies(splits, surveys)):
+    for line in (
+        *_imbalance(dataset),
+        *_classes(dataset, splits),
+        *_copies(dataset, splits, surveys),
+    ):
         console.print(f"warning: {line}", markup=False)
     picture.write(gallery.draw(dataset.train, dataset.classes), output)
     console.print(f"wrote {output}", markup=False)
@@ -142,32 +148,49 @@ def _classes(dataset: Dataset, splits: dict[str, Split]) -> Iterator[str]:
         yield f"rather parts of a data set than classes, to go by their names: {_some(wrong)}"
 
 
-def _copies(splits: dict[str, Split], surveys: dict[str, Survey]) -> Iterator[str]:
-    """Yields how many images there are more than once, and where."""
+def _copies(
+    dataset: Dataset, splits: dict[str, Split], surveys: dict[str, Survey]
+) -> Iterator[str]:
+    """Yields how many images there are more than once, each time with some of them."""
+
+    def class_of(image: Place) -> str:
+        split, i = image
+        return dataset.classes[splits[split].labels[i]]
+
+    def told(image: Place) -> str:
+        split, i = image
+        return f"{splits[split].name(i)} ({split}, {class_of(image)})"
+
     digests, compared = _digests(splits, surveys)
     groups = copies(digests)
-    labelled = [
-        {int(splits[name].labels[i]) for name, i in group} for group in groups
-    ]
     kinds = {
-        "in more than one split, so that results on it are too good": [
-            g for g in groups if len({name for name, _ in g}) > 1
-        ],
-        "with more than one label": [
-            g for g, labels in zip(groups, labelled, strict=True) if len(labels) > 1
-        ],
-        "more than once in a split": [
-            g for g in groups if len(g) > len({name for name, _ in g})
-        ],
+        "in more than one split, so that results are too good": _unlike(groups, lambda i: i[0]),
+        "with more than one label": _unlike(groups, class_of),
+        "more than once in a split": _alike(groups, lambda i: (i[0], class_of(i))),
     }
-    for kind, found in kinds.items():
-        if found:
-            examples = "; ".join(
-                " = ".join(f"{name} {splits[name].name(i)}" for name, i in group[:2])
-                for group in found[:EXAMPLES]
-            )
-            more = f"; and {len(found) - EXAMPLES:,} more" if len(found) > EXAMPLES else ""
-            yield f"{len(found):,} images are {kind} ({compared}): {examples}{more}"
+    for kind, pairs in kinds.items():
+        if pairs:
+            lines = [f"images {kind}: {len(pairs):,} ({compared})"]
+            lines += [f"{told(one)} = {told(other)}" for one, other in pairs[:EXAMPLES]]
+            lines += [f"... and {len(pairs) - EXAMPLES:,} more"] * (len(pairs) > EXAMPLES)
+            yield "\n    ".join(lines)
+
+
+def _unlike(groups: list[list[Place]], key: Callable[[Place], Any]) -> list[tuple[Place, Place]]:
+    """Returns two images that `key` tells apart, of each group that has such."""
+    pairs = (
+        (group[0], next((i for i in group if key(i) != key(group[0])), None)) for group in groups
+    )
+    return [(first, other) for first, other in pairs if other is not None]
+
+
+def _alike(groups: list[list[Place]], key: Callable[[Place], Any]) -> list[tuple[Place, Place]]:
+    """Returns two images that `key` does not tell apart, of each group that has such."""
+    pairs = (
+        next((p for p in pairwise(sorted(group, key=key)) if key(p[0]) == key(p[1])), None)
+        for group in groups
+    )
+    return [pair for pair in pairs if pair is not None]
 
 
 def _digests(

@@ -18,6 +18,7 @@ from flaxzoo.data.dataset import EncodedSplit, Indices, Split
 from flaxzoo.errors import UserError
 
 T = TypeVar("T")
+Place = tuple[str, int]  # of an image: its split, and its index there
 
 # Pillow's modes in words; those of 16-bit grey are recognised by their bits.
 _MODES = {
@@ -112,13 +113,13 @@ def file_digests(split: EncodedSplit, indices: Indices) -> dict[int, bytes]:
     return {i: value for i, value in found if value}
 
 
-def copies(digests: Mapping[str, Mapping[int, bytes]]) -> list[list[tuple[str, int]]]:
-    """Returns the groups of equal images, as (split, index), in the order of their first ones.
+def copies(digests: Mapping[str, Mapping[int, bytes]]) -> list[list[Place]]:
+    """Returns the groups of equal images, in the order of their first ones.
 
     Args:
         digests: by split and index.
     """
-    groups: dict[bytes, list[tuple[str, int]]] = {}
+    groups: dict[bytes, list[Place]] = {}
     for split, by_index in digests.items():
         for i, value in by_index.items():
             groups.setdefault(value, []).append((split, i))

@@ -66,11 +66,11 @@ def unreadable(name: str, error: Exception) -> UserError:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    method = _TRANSPOSE.get(_orientation(image.info.get("exif", b"")))
+    method = _TRANSPOSE.get(orientation(image.info.get("exif", b"")))
     return image if method is None else image.transpose(method)
 
 
-def _orientation(exif: bytes) -> int:
+def orientation(exif: bytes) -> int:
     """Returns the EXIF orientation 1..8, or 1 where there is none that can be read.
 
     Pillow's own reader warns about the broken EXIF blocks that web photographs are full of.

@@ -1,4 +1,4 @@
-"""Worker processes that die, runs that are killed, and little shared memory: nothing waits for ever.
+"""Worker processes that die, runs that are killed, little shared memory: nothing waits for ever.
 
 What might, runs in a process of its own, with a time limit.
 """
