@@ -25,11 +25,14 @@ def main() -> None:
 
 
 def _data(arguments: list[str]) -> None:
-    if arguments[:1] != ["prepare"]:
-        raise UserError("expected `data prepare NAME`")
-    from flaxzoo.data.prepare import prepare_command
+    if arguments[:1] == ["prepare"]:
+        from flaxzoo.data.prepare import prepare_command
 
-    prepare_command(arguments[1:])
+        prepare_command(arguments[1:])
+        return
+    from flaxzoo.data.look import data_command
+
+    data_command(arguments)
 
 
 def _run(arguments: list[str]) -> None:
@@ -46,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train: the same flags as train.py")
 
-    commands.add_parser("data", help="`data prepare NAME` fetches and prepares a set")
+    commands.add_parser(
+        "data", help="look at a data set: `data SPEC`; or get it: `data prepare NAME`"
+    )
 
     models = commands.add_parser("models", help="list the models")
     models.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnext*'")

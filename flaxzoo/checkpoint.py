@@ -65,6 +65,10 @@ class Checkpoints:
         scored = [(c.metrics[METRIC], c.step) for c in self._checkpointer.checkpoints if c.metrics]
         return max(scored)[1] if scored else None
 
+    def is_scored(self, step: int) -> bool:
+        """Whether the kept checkpoint of `step` was validated before it was saved."""
+        return any(c.step == step and c.metrics for c in self._checkpointer.checkpoints)
+
     def save(self, step: int, state: Any, accuracy: float | None) -> None:
         """Starts to save; returns once the arrays are copied and the previous save has ended.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flaxzoo.check_config import check, field_names, nearest_fields
 from flaxzoo.config import Config
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.errors import InputError, UserError, unknown
 from flaxzoo.training import distributed
 
 Arguments = Sequence[str]
@@ -65,7 +65,7 @@ def train_command(argv: Arguments) -> None:
 
     try:
         train(config, workdir)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, InputError) as stop:
         done = f"{stop}; go on" if str(stop) else "not saved; go on from the last checkpoint"
         given = any(re.match(r"--?workdir\b", argument) for argument in argv)
         command = shlex.join([*sys.orig_argv, f"--workdir={workdir}"])

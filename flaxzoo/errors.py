@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this", and the wording its messages share."""
+"""The exception that means "the user can fix this", and the wording its messages share."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class UserError(ValueError):
 
     Its message is a sentence or two: what was got, what was expected, what exists.
     """
+
+
+class InputError(UserError):
+    """In the middle of a run, the next images cannot be had; everything before them was whole."""
 
 
 def unknown(kind: str, got: str, known: Iterable[str], near: list[str] | None = None) -> UserError:

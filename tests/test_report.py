@@ -10,9 +10,10 @@ from PIL import Image
 
 from flaxzoo import report
 from flaxzoo.data import ArraySplit
+from flaxzoo.picture import thumbnail
 from flaxzoo.report import Predictions, Review
 from flaxzoo.report.confusion import confusion_matrix
-from flaxzoo.report.mistakes import GAP, PIXELS, thumbnail
+from flaxzoo.report.mistakes import GAP, PIXELS
 
 CONFIG = {"config.model.name": "resnet_tiny", "config.data.source": "digits"}
 ROW = {

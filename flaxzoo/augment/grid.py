@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from flaxzoo import data
+from flaxzoo import data, picture
 from flaxzoo.augment import augment, erase, mix, normalize
 from flaxzoo.config import POLICIES, AugmentConfig
 from flaxzoo.data.transforms import center_crop, decode
-from flaxzoo.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
@@ -57,11 +56,9 @@ def write_grid(images: Sequence[Pixels], path: Path, seed: int = 0) -> None:
         top = MARGIN + row * (TILE + MARGIN)
         draw.multiline_text((MARGIN, top + TILE // 3), name, "black", font)
         for column, pixels in enumerate([images[0], *results(images, config, seed)]):
-            canvas.paste(_tile(pixels), (LABEL + column * (TILE + MARGIN), top))
-    try:
-        canvas.save(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that Pillow does not know
-        raise UserError(f"cannot write {path}: {error}") from None
+            tile = Image.fromarray(picture.thumbnail(pixels, TILE))
+            canvas.paste(tile, (LABEL + column * (TILE + MARGIN), top))
+    picture.write(canvas, path)
 
 
 def results(images: Sequence[Pixels], config: AugmentConfig, seed: int) -> UInt8[np.ndarray, "..."]:
@@ -88,11 +85,3 @@ def read_images(paths: Sequence[str]) -> list[Pixels]:
         digits = data.load("digits").train
         return [digits[i] for i in range(4)]
     return [center_crop(decode(path), PHOTOGRAPH, PHOTOGRAPH) for path in paths]
-
-
-def _tile(pixels: Pixels) -> Image.Image:
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    small = image.width < TILE  # the pixels of small images shall be seen
-    return image.resize(
-        (TILE, TILE), Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR
-    )

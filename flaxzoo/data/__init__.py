@@ -12,12 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flaxzoo.data import archives, arrays, folder, hub, labels_csv, originals, tfds
-from flaxzoo.data.dataset import ArraySplit, Dataset, FileSplit, Split
+from flaxzoo.data.dataset import ArraySplit, Dataset, EncodedSplit, FileSplit, Split
 from flaxzoo.data.options import Options
 from flaxzoo.data.validation import check, hold_out
 from flaxzoo.errors import UserError, unknown
 
-__all__ = ["KINDS", "SOURCES", "ArraySplit", "Dataset", "FileSplit", "Split", "load"]
+__all__ = [
+    "KINDS",
+    "SOURCES",
+    "ArraySplit",
+    "Dataset",
+    "EncodedSplit",
+    "FileSplit",
+    "Split",
+    "load",
+]
 
 
 def load(

@@ -1,5 +1,6 @@
 """What every source delivers: splits of (uint8 image, label), and the data set made of them."""
 
+import abc
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from jaxtyping import Int32, Integer, UInt8
 
 from flaxzoo.data import transforms
 from flaxzoo.data.files import Files, Folder
-from flaxzoo.errors import UserError
 
 Indices = Integer[np.ndarray, " m"]
 
@@ -71,8 +71,36 @@ class ArraySplit:
         return ArraySplit(self.images[indices], self.labels[indices], self.source)
 
 
-class FileSplit:
-    """Image files in a folder or an archive, decoded on access."""
+class EncodedSplit(abc.ABC):
+    """Images of any size in the files of their formats, decoded on access.
+
+    Whoever knows what a crop needs of an image reads the file, and decodes no more than that.
+    """
+
+    labels: Int32[np.ndarray, " n"]
+    channels: int
+
+    @abc.abstractmethod
+    def read(self, i: int) -> bytes:
+        """Returns the file of image i, still encoded. Raises UserError if it cannot be read."""
+
+    @abc.abstractmethod
+    def name(self, i: int) -> str:
+        """Returns what a message calls image i."""
+
+    @abc.abstractmethod
+    def subset(self, indices: Indices) -> "EncodedSplit":
+        """Returns the split of these images, in this order."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+        return transforms.decode(self.read(i), self.channels, self.name(i))
+
+
+class FileSplit(EncodedSplit):
+    """Image files in a folder or an archive."""
 
     def __init__(
         self,
@@ -92,17 +120,11 @@ class FileSplit:
         self.files = Folder(files) if isinstance(files, str) else files
         self.channels = channels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+    def read(self, i: int) -> bytes:
         try:
-            encoded = self.files.read(self._path(i))
+            return self.files.read(self._path(i))
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            reason = "no such file" if missing else error.strerror or error
-            raise UserError(f"cannot read image {self.name(i)}: {reason}") from error
-        return transforms.decode(encoded, self.channels, self.name(i))
+            raise transforms.unreadable(self.name(i), error) from error
 
     def name(self, i: int) -> str:
         return os.path.join(self.files.root, self._path(i))

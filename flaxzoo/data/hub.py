@@ -8,20 +8,21 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int32, Int64
 
 from flaxzoo.data import transforms
-from flaxzoo.data.dataset import Dataset, Indices
+from flaxzoo.data.dataset import Dataset, EncodedSplit, Indices
 from flaxzoo.data.options import split_columns
 from flaxzoo.errors import UserError, unknown
 
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
-class HubSplit:
+class HubSplit(EncodedSplit):
     """Images in a column of a table, decoded on access; a table on disk is cheap to pickle."""
 
     def __init__(
@@ -40,16 +41,12 @@ class HubSplit:
         self.table, self.column, self.source = table, column, source
         self.indices, self.labels, self.channels = indices, labels, channels
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+    def read(self, i: int) -> bytes:
         try:
             image = self.table[int(self.indices[i])][self.column]
-            encoded = image["bytes"] or os.fspath(image["path"])
+            return image["bytes"] or Path(image["path"]).read_bytes()
         except Exception as error:  # pyarrow's own kinds, or no image
-            raise UserError(f"cannot read image {self.name(i)}: {error}") from error
-        return transforms.decode(encoded, self.channels, self.name(i))
+            raise transforms.unreadable(self.name(i), error) from error
 
     def name(self, i: int) -> str:
         return f"{self.source}[{self.indices[i]}]"

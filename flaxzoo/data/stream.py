@@ -11,8 +11,6 @@ import gc
 import logging
 import math
 import os
-import shutil
-import signal
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +22,8 @@ from flaxzoo.data import transforms
 from flaxzoo.data.batch_source import Batch, BatchSource, EvalPlan, TrainPlan, check_choice
 from flaxzoo.data.dataset import ArraySplit, Split
 from flaxzoo.data.order import ClassBalance, check_batch_size
-from flaxzoo.errors import UserError
+from flaxzoo.data.workers import death, prepare, that_fit
+from flaxzoo.errors import InputError, UserError
 
 CROPS = ("random_resized", "resize", "center")
 SAMPLINGS = ("shuffle", "balanced")
@@ -48,6 +47,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     on_error: str = "raise",
+    reported: set[str] | None = None,
 ) -> "Batches":
     """Returns the training batches of steps start_step .. start_step + num_steps - 1.
 
@@ -62,9 +62,11 @@ def train_batches(
         workers: processes that decode; 0: threads of this process, one per core.
         on_error: "raise"; or "skip": an unreadable image is reported once in the log, and the
             next readable one of the split takes its place.
+        reported: names of unreadable images that the log has already; gets those that follow.
 
     Raises:
-        UserError: a value is out of range; while iterating, an image cannot be read.
+        UserError: a value is out of range.
+        InputError: while iterating, an image cannot be read, or a worker process died.
     """
     check_batch_size(len(split), batch_size)
     check_choice("crop", crop, CROPS)
@@ -73,7 +75,7 @@ def train_batches(
     rows = _local_rows(batch_size, process_index, process_count)
     resized = image_size if resize is None else resize
     source = BatchSource(split, plan, rows, num_steps, image_size, crop, resized, on_error)
-    return _stream(source, workers)
+    return _stream(source, workers, reported)
 
 
 def eval_batches_of(
@@ -86,6 +88,7 @@ def eval_batches_of(
     process_index: int = 0,
     process_count: int = 1,
     on_error: str = "raise",
+    reported: set[str] | None = None,
 ) -> "Batches":
     """Returns the batches that cover `split` once, in order.
 
@@ -94,10 +97,11 @@ def eval_batches_of(
 
     Args:
         resize: the short side is resized to this, then the middle cut; None: resized to a square.
-        batch_size, workers, process_index, process_count, on_error: see `train_batches`.
+        batch_size, workers, process_index, process_count, on_error, reported: see `train_batches`.
 
     Raises:
-        UserError: a value is out of range; while iterating, an image cannot be read.
+        UserError: a value is out of range.
+        InputError: while iterating, an image cannot be read, or a worker process died.
     """
     if batch_size < 1:
         raise UserError(f"batch size {batch_size} is not positive")
@@ -106,7 +110,7 @@ def eval_batches_of(
     crop, steps = "resize" if resize is None else "center", math.ceil(len(split) / batch_size)
     resized = image_size if resize is None else resize
     source = BatchSource(split, plan, rows, steps, image_size, crop, resized, on_error)
-    return _stream(source, workers)
+    return _stream(source, workers, reported)
 
 
 def resident(
@@ -140,11 +144,11 @@ def balance_of(split: Split, sampling: str) -> ClassBalance | None:
 class Batches(Iterator[Batch]):
     """An iterator of batches that owns threads or processes; `close` it, or use it in a `with`."""
 
-    def __init__(self, source: BatchSource, iterator: Any):
+    def __init__(self, source: BatchSource, iterator: Any, reported: set[str] | None = None):
         self._source = source
         self._iterator = iterator
         self._position = 0
-        self._reported: set[str] = set()
+        self._reported = set() if reported is None else reported
         _open.add(self)
 
     def __next__(self) -> Batch:
@@ -152,7 +156,13 @@ class Batches(Iterator[Batch]):
             raise StopIteration
         try:
             batch = next(self._iterator, None)
-        except BaseException:  # an unreadable image, or Control-C
+        except UserError as error:
+            self.close()
+            raise InputError(str(error)) from error
+        except RuntimeError as error:
+            self.close()
+            raise death(error) or error from error
+        except BaseException:  # Control-C
             self.close()
             raise
         if batch is None:
@@ -204,7 +214,7 @@ def _failure(split: Split, i: int) -> str | None:
     return None
 
 
-def _stream(source: BatchSource, workers: int) -> Batches:
+def _stream(source: BatchSource, workers: int, reported: set[str] | None) -> Batches:
     """Starts the threads or processes."""
     if workers < 0:
         raise UserError(f"workers {workers} is negative; expected 0 (threads) or more")
@@ -212,7 +222,9 @@ def _stream(source: BatchSource, workers: int) -> Batches:
     from absl import flags
 
     _close_at_exit()
-    source.workers = min(workers, len(source))
+    if workers and len(source):
+        needed = (_AHEAD + 2) * _batch_bytes(source)
+        source.workers = that_fit(min(workers, len(source)), needed)
     if not source.workers:
         source.threads = (
             len(os.sched_getaffinity(0))
@@ -222,41 +234,19 @@ def _stream(source: BatchSource, workers: int) -> Batches:
     elif not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads absl flags; a notebook has parsed none
     # grain looks through its whole buffer for every element: keep it short.
-    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if workers else _AHEAD)
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if source.workers else _AHEAD)
     batches = grain.MapDataset.source(source).to_iter_dataset(ahead)
     if source.workers:
         options = grain.MultiprocessingOptions(source.workers, per_worker_buffer_size=_AHEAD)
-        shared = grain.experimental.DatasetOptions(min_shm_size=_least_shared(source))
-        batches = grain.experimental.WithOptionsIterDataset(batches, shared).mp_prefetch(
-            options, worker_init_fn=_leave_signals_alone
-        )
+        batches = batches.mp_prefetch(options, worker_init_fn=prepare)
     iterator = iter(batches)
     iterator.start_prefetch()
-    return Batches(source, iterator)
+    return Batches(source, iterator, reported)
 
 
-def _leave_signals_alone(*_: int) -> None:
-    """Lets a worker outlive Control-C and SIGTERM, which reach the whole group of processes.
-
-    The run ends its step first, for which it may still need batches, and then kills its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _least_shared(source: BatchSource) -> int:
-    """Returns how many bytes an array must have to go through shared memory; 0 if there is enough.
-
-    Containers have 64 MB of it; a process that writes beyond that is killed without a word.
-    """
-    image = source.image_size**2 * source.split.channels
-    batch = image * len(source.indices(0)[0])
-    needed = source.workers * (_AHEAD + 2) * batch
-    try:
-        free = shutil.disk_usage("/dev/shm").free
-    except OSError:
-        return 0  # not Linux: shared memory is no file system of its own
-    return 0 if 2 * needed < free else 2**62
+def _batch_bytes(source: BatchSource) -> int:
+    """Returns the size of the images of a batch."""
+    return source.image_size**2 * source.split.channels * len(source.indices(0)[0])
 
 
 @functools.cache

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int32, Int64
 
 from flaxzoo.data import originals, transforms
 from flaxzoo.data.archives import REMOTES
-from flaxzoo.data.dataset import Dataset, Indices
+from flaxzoo.data.dataset import Dataset, EncodedSplit, Indices
 from flaxzoo.data.options import Options, cache_dir
 from flaxzoo.errors import UserError, unknown
 
@@ -34,8 +34,8 @@ _REPORTED = {"train": "train", "test": "validation"}
 _SPLITS_OF = {"imagenet2012": _REPORTED, "imagenette": _REPORTED}
 
 
-class TfdsSplit:
-    """Images of a prepared set, read and decoded on access; each process opens the files itself."""
+class TfdsSplit(EncodedSplit):
+    """Images of a prepared set, read on access; each process opens the files itself."""
 
     def __init__(
         self,
@@ -51,15 +51,11 @@ class TfdsSplit:
         self.labels = labels
         self.channels = channels
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w c"]:
+    def read(self, i: int) -> bytes:
         try:
-            encoded = _source(self.directory, self.split)[int(self.indices[i])]["image"]
+            return _source(self.directory, self.split)[int(self.indices[i])]["image"]
         except Exception as error:  # array_record's and protobuf's own kinds
-            raise UserError(f"cannot read image {self.name(i)}: {error}") from error
-        return transforms.decode(encoded, self.channels, self.name(i))
+            raise transforms.unreadable(self.name(i), error) from error
 
     def name(self, i: int) -> str:
         return f"{self.directory} {self.split}[{self.indices[i]}]"

@@ -50,18 +50,27 @@ def decode(source: bytes | str | os.PathLike, channels: int = 3, name: str | Non
             image.load()
             return _array(_convert(_upright(image), "RGB" if channels == 3 else "L"))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        if isinstance(error, FileNotFoundError):
-            reason = "no such file"
-        raise UserError(f"cannot read image {name}: {reason or type(error).__name__}") from error
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: Exception) -> UserError:
+    """Returns what to raise for an image called `name`, which could not be read or decoded."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):
+        reason = "not an image"
+    elif isinstance(error, FileNotFoundError):
+        reason = "no such file"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    return UserError(f"cannot read image {name}: {reason}")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    method = _TRANSPOSE.get(_orientation(image.info.get("exif", b"")))
+    method = _TRANSPOSE.get(orientation(image.info.get("exif", b"")))
     return image if method is None else image.transpose(method)
 
 
-def _orientation(exif: bytes) -> int:
+def orientation(exif: bytes) -> int:
     """Returns the EXIF orientation 1..8, or 1 where there is none that can be read.
 
     Pillow's own reader warns about the broken EXIF blocks that web photographs are full of.

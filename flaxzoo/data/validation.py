@@ -30,8 +30,10 @@ def check(dataset: Dataset) -> None:
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
         empty = [dataset.classes[i] for i in np.flatnonzero(counts == 0)]
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        hint = f"; its labels are {first} to {last}, and count from 0" if first else ""
         raise UserError(
-            f"{dataset.name} has no training image of {_class(len(empty))} {_listed(empty)}"
+            f"{dataset.name} has no training image of {_class(len(empty))} {_listed(empty)}{hint}"
         )
 
 

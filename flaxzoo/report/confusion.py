@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from flaxzoo.report.figure import new_figure, save, shorten
+from flaxzoo.picture import shorten
+from flaxzoo.report.figure import new_figure, save
 from flaxzoo.report.review import Review
 
 MAX_COUNTED = 25  # classes up to which every cell shows its number

@@ -22,12 +22,3 @@ def save(figure: Any, path: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(temporary, format="png")
     temporary.replace(path)
-
-
-def shorten(text: str, length: int) -> str:
-    """Returns `text`, cut to so many characters.
-
-    >>> shorten("golden retriever", 10)
-    'golden re…'
-    """
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -4,10 +4,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
-from flaxzoo.report.figure import DPI, new_figure, save, shorten
+from flaxzoo.picture import shorten, thumbnail
+from flaxzoo.report.figure import DPI, new_figure, save
 from flaxzoo.report.review import Review
 
 COLUMNS = 6
@@ -38,7 +37,7 @@ def plot_mistakes(review: Review, path: Path) -> None:
     axes.text(GAP, 1.5 * GAP, title, fontsize=9, va="center")
     for i, at in enumerate(worst):
         x, y = GAP + i % columns * cell, 3 * GAP + i // columns * (cell + CAPTION)
-        canvas[y : y + PIXELS, x : x + PIXELS] = thumbnail(review.split[int(p.index[at])])
+        canvas[y : y + PIXELS, x : x + PIXELS] = thumbnail(review.split[int(p.index[at])], PIXELS)
         true, taken_for = (shorten(review.classes[k], 12) for k in (p.label[at], p.predicted[at]))
         below = y + PIXELS + 3
         axes.text(x, below, f"{p.confidence[at]:.0%} {taken_for}", color="#b3261e", fontsize=7,
@@ -47,17 +46,3 @@ def plot_mistakes(review: Review, path: Path) -> None:
                   parse_math=False)  # fmt: skip
     axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     save(figure, path)
-
-
-def thumbnail(
-    image: UInt8[np.ndarray, "h w c"], pixels: int = PIXELS
-) -> UInt8[np.ndarray, "pixels pixels 3"]:
-    """Returns the whole image in a grey square; small images keep sharp pixels."""
-    height, width, channels = image.shape
-    scale = pixels / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image).convert("RGB")
-    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    square = Image.new("RGB", (pixels, pixels), (235, 235, 235))
-    square.paste(picture.resize(size, method), ((pixels - size[0]) // 2, (pixels - size[1]) // 2))
-    return np.asarray(square)

@@ -34,6 +34,7 @@ class Feed:
             {} if arrays is None else devices.replicate({"image": arrays[0], "label": arrays[1]})
         )
         n, k = jax.process_count(), jax.process_index()
+        self._reported: set[str] = set()  # unreadable images, which every evaluation meets again
         self._rows = slice(config.batch_size // n * k, config.batch_size // n * (k + 1))
 
     def __len__(self) -> int:
@@ -89,6 +90,7 @@ class Feed:
             "resize": None if isinstance(self.split, ArraySplit) else short_side,
             "workers": data.workers,
             "on_error": data.on_error,
+            "reported": self._reported,
             "process_index": jax.process_index(),
             "process_count": jax.process_count(),
         }

@@ -12,6 +12,7 @@ import jax
 from flaxzoo.check_config import check
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config
+from flaxzoo.errors import InputError
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
 from flaxzoo.training.distributed import is_first, on_first
@@ -41,8 +42,9 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
 
     Raises:
         UserError: anything the user can mend. A slip in the config is told before anything is
-            written; an unreadable image or a full disk when it is met, and then the run can go on
-            from its last checkpoint.
+            written; a full disk when it is met, and then the run can go on from its last
+            checkpoint.
+        InputError: an image cannot be read, or a worker process died; the last step was saved.
         FloatingPointError: the loss or the parameters are not finite any more.
         Interrupted: Control-C or a signal asked to stop; the step in progress was ended and saved.
     """
@@ -50,7 +52,7 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
     check(config)
     check_installed(config.log)
     trainer, state = build(config, origin_of(Path(workdir).expanduser(), config.init_from))
-    run = Run(workdir, config)
+    run = Run(workdir, config, trainer.classes)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:
         step = on_first(checkpoints.latest_step)
@@ -94,42 +96,82 @@ def _fit(
     # pmap takes arrays of the host; under jit everything has to be put on the devices on purpose.
     guard = "disallow" if config.parallel == "jit" else "allow"
     meter, plotted = Meter(config.batch_size), time.monotonic()
+    step, saved, reached = start, start, None
     with Watch(config.checkpoint.minutes) as watch, feed.train(start, total - start) as batches:
-        for step, batch in enumerate(batches, start + 1):
-            inputs = devices.train_inputs(batch)
-            with jax.transfer_guard(guard):
-                state, metrics = trainer.train_step(step)(state, inputs, trainer.resident)
-            meter.add(metrics)
+        try:
+            if _owes_validation(trainer, checkpoints, start):
+                state = _catch_up(trainer, state, run)
+            for step, batch in enumerate(batches, start + 1):
+                reached = None
+                inputs = devices.train_inputs(batch)
+                with jax.transfer_guard(guard):
+                    state, metrics = trainer.train_step(step)(state, inputs, trainer.resident)
+                meter.add(metrics)
 
-            log_now = step % every["log"] == 0 or step == start + 1
-            evaluate_now = step % every["eval"] == 0 or step == total
-            save_due, signum = watch.poll(meet=log_now)
-            save_now = step % every["save"] == 0 or step == total or save_due or signum
-            if not (log_now or evaluate_now or save_now):
-                continue
-            row = {"step": step, "epoch": step / clock.steps_per_epoch, **meter.read(step)}
-            row["learning_rate"] = _rate(trainer, state, step)
-            if evaluate_now and "validation" in trainer.feeds:
-                row |= _validate(trainer, state)
-                state = _after_validation(trainer, state, row["val_loss"])
-            run.log(**row)
-            progress.show(step, row)
-            reached = score(row)
-            if save_now or (reached is not None and reached > best):
-                # In place already, except what pmap returns: arrays of this process, and before
-                # jax 0.8 in a layout that orbax lacks.
+                log_now = step % every["log"] == 0 or step == start + 1
+                evaluate_now = _evaluates(trainer, step)
+                save_due, signum = watch.poll(meet=log_now)
+                save_now = step % every["save"] == 0 or step == total or save_due or signum
+                if not (log_now or evaluate_now or save_now):
+                    continue
+                row = _row(trainer, state, step) | meter.read(step)
+                if evaluate_now:
+                    row |= _validate(trainer, state)
+                    state = _after_validation(trainer, state, row["val_loss"])
+                run.log(**row)
+                progress.show(step, row)
+                reached = score(row)
+                if save_now or (reached is not None and reached > best):
+                    # In place already, except what pmap returns: arrays of this process, and before
+                    # jax 0.8 in a layout that orbax lacks.
+                    checkpoints.save(step, devices.place(state), reached)
+                    watch.saved()
+                    saved = step
+                if signum:
+                    checkpoints.wait()
+                    run.plot()
+                    raise Interrupted(signum, step, checkpoints.directory)
+                best = best if reached is None else max(best, reached)
+                if time.monotonic() - plotted > PLOT_INTERVAL:
+                    run.plot()
+                    plotted = time.monotonic()
+                meter.restart()
+        except InputError as error:
+            if step > saved and jax.process_count() == 1:  # saving would take all of them
+                if meter:
+                    run.log(**_row(trainer, state, step), **meter.read(step))
                 checkpoints.save(step, devices.place(state), reached)
-                watch.saved()
-            if signum:
-                checkpoints.wait()
-                run.plot()
-                raise Interrupted(signum, step, checkpoints.directory)
-            best = best if reached is None else max(best, reached)
-            if time.monotonic() - plotted > PLOT_INTERVAL:
-                run.plot()
-                plotted = time.monotonic()
-            meter.restart()
+                saved = step
+            checkpoints.wait()
+            where = f"saved step {saved} in {checkpoints.directory}" if saved else "nothing saved"
+            raise InputError(f"{error}; {where}") from error
     return devices.place(state)
+
+
+def _evaluates(trainer: Trainer, step: int) -> bool:
+    """Whether the state after `step` updates is validated."""
+    due = step % trainer.every["eval"] == 0 or step == trainer.clock.total_steps
+    return due and "validation" in trainer.feeds
+
+
+def _owes_validation(trainer: Trainer, checkpoints: Checkpoints, step: int) -> bool:
+    """Whether an unreadable image kept a run from validating the state that it goes on from."""
+    if not step or not _evaluates(trainer, step):
+        return False
+    return not on_first(lambda: checkpoints.is_scored(step))
+
+
+def _catch_up(trainer: Trainer, state: TrainState, run: Run) -> TrainState:
+    """Logs the validation that is owed; returns the state after it."""
+    row = _row(trainer, state, int(state.step)) | _validate(trainer, state)
+    run.log(**row)
+    return _after_validation(trainer, state, row["val_loss"])
+
+
+def _row(trainer: Trainer, state: TrainState, step: int) -> dict[str, Any]:
+    """Returns what every line of metrics.jsonl begins with."""
+    epoch = step / trainer.clock.steps_per_epoch
+    return {"step": step, "epoch": epoch, "learning_rate": _rate(trainer, state, step)}
 
 
 def _rate(trainer: Trainer, state: TrainState, step: int) -> float:

@@ -19,6 +19,10 @@ class Meter:
         self._pending: list[dict[str, Any]] = []
         self._since = time.monotonic()
 
+    def __bool__(self) -> bool:
+        """Whether there are steps that were not read."""
+        return bool(self._pending)
+
     def add(self, metrics: dict[str, Any]) -> None:
         """Keeps the metrics of one step; does not wait for the device."""
         self._pending.append(metrics)

@@ -1,10 +1,11 @@
-"""The folder of a run: config.json, metrics.jsonl, tables, plots/, report.html and checkpoints/.
+"""The folder of a run: settings, classes, metrics, tables, plots/, report.html and checkpoints/.
 
 Of several processes, the first alone reads and writes all but the checkpoints.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import time
@@ -22,31 +23,36 @@ from flaxzoo.training.distributed import is_first, on_first
 from flaxzoo.training.loggers import Logger, open_loggers
 from flaxzoo.training.schedule import Schedule
 
+CLASSES_FILE = "classes.json"
+
 
 class Run:
     """A run's folder, created or opened again.
 
     Raises:
-        UserError: the folder cannot be written, or it holds a run with another config.
+        UserError: the folder cannot be written, or it holds a run with another config or of other
+            classes.
     """
 
-    def __init__(self, workdir: str | os.PathLike, config: Config):
+    def __init__(self, workdir: str | os.PathLike, config: Config, classes: Sequence[str]):
         self.workdir = Path(workdir).expanduser().absolute()
         self.config = config
         self.metrics: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self._loggers: Sequence[Logger] = ()
-        on_first(lambda: self._open(config))
+        on_first(lambda: self._open(config, classes))
 
-    def _open(self, config: Config) -> None:
+    def _open(self, config: Config, classes: Sequence[str]) -> None:
         values = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
         config_file = self.workdir / "config.json"
         with self._writing():
             self.workdir.mkdir(parents=True, exist_ok=True)
             if config_file.exists() and saved_steps(self.checkpoints):
                 _check_same(config_file, values)
+                check_classes(self.workdir, classes, config.data.source)
             else:
                 self.write_json("config.json", values)
+                self.write_json(CLASSES_FILE, list(classes))
             self.plots.mkdir(exist_ok=True)
 
     @property
@@ -183,6 +189,36 @@ def _replace(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_classes(workdir: Path, classes: Sequence[str], source: str) -> None:
+    """Compares the classes of a data set with those that the run in `workdir` was trained on.
+
+    Label i of the model means the i-th of them, so that the order counts as well. Where an older
+    run left no classes.json, nothing is compared.
+
+    Args:
+        source: what a message calls the data set.
+
+    Raises:
+        UserError: they differ; the message names the first difference.
+    """
+    path = workdir / CLASSES_FILE
+    if not path.exists():
+        return
+    try:
+        trained = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"{path} is damaged; expected a list of class names.") from None
+    if list(classes) == trained:
+        return
+    pairs = itertools.zip_longest(trained, classes)
+    label, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    was, now = ("absent" if name is None else repr(name) for name in (was, now))
+    raise UserError(
+        f"{workdir} was trained on other classes than those of {source}: class {label} of its "
+        f"{len(trained)} was {was}, and of the {len(classes)} now is {now}."
+    )
 
 
 def _check_same(config_file: Path, values: dict[str, Any]) -> None:

@@ -92,6 +92,7 @@ def test_a_validation_fraction_out_of_range_is_refused(fraction):
     [
         (dataset([0, 0], classes=1), "has 1 class .a.; a classifier needs at least 2"),
         (dataset([0, 2, 0]), "toy has no training image of class 'b'"),
+        (dataset([1, 2, 1]), "of class 'a'; its labels are 1 to 2, and count from 0$"),
         (dataset([0, 0, 0]), "no training image of 2 classes: 'b', 'c'"),
         (dataset([0, 1, 3]), "label 3 of train image 2 in toy is out of range; expected 0 to 2"),
         (dataset([0, 1, -1, 2]), "label -1 of train image 2"),

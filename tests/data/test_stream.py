@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flaxzoo import data
-from flaxzoo.data import ArraySplit, stream
+from flaxzoo.data import ArraySplit
 from flaxzoo.data.order import batch_indices
 from flaxzoo.data.stream import eval_batches_of, resident, train_batches
 from flaxzoo.errors import UserError
@@ -230,19 +230,6 @@ def test_a_program_that_forgets_to_close_still_ends_quietly(tmp_path, workers):
     # grain itself logs one line where jaxlib is older than 0.11.
     said = [line for line in run.stderr.splitlines() if "Grain multiprocess worker" not in line]
     assert (run.returncode, run.stdout, said) == (0, "2 (8, 8, 8, 1)\n", [])
-
-
-def test_little_shared_memory_is_left_alone(monkeypatch):
-    """A container's 64 MB must not be filled: a process that tries is killed without a word."""
-    split = numbered()
-    plan = stream.TrainPlan(0, 0, 23, 4)
-    source = stream.BatchSource(split, plan, slice(0, 4), 5, 224, "resize", 224, "raise")
-    source.workers = 8
-    usage = lambda free: lambda path: type("Usage", (), {"free": free})  # noqa: E731
-    monkeypatch.setattr(stream.shutil, "disk_usage", usage(64 * 2**20))
-    assert stream._least_shared(source) == 0
-    monkeypatch.setattr(stream.shutil, "disk_usage", usage(2**20))
-    assert stream._least_shared(source) > 2**40
 
 
 def test_small_sets_in_memory_can_stay_on_the_device():

@@ -57,7 +57,7 @@ def run_config() -> Config:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """The folder of a run on the digits; step 4 is its best by validation, 6 its latest."""
-    run = Run(tmp_path_factory.mktemp("runs") / "digits", run_config())
+    run = Run(tmp_path_factory.mktemp("runs") / "digits", run_config(), ("0", "1"))
     _, state = build(run_config())
     checkpoints = Checkpoints(run.checkpoints, keep=3)
     for step, accuracy in ((2, 0.3), (4, 0.9), (6, 0.5)):

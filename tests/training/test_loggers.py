@@ -69,7 +69,7 @@ def test_what_is_logged_twice_after_an_interruption_is_purged(tmp_path):
 @needs_tensorboard
 def test_a_run_writes_every_row(config, tmp_path):
     config.log.tensorboard = True
-    run = Run(tmp_path, config)
+    run = Run(tmp_path, config, ("cat", "dog"))
     run.resume_metrics(0)
     run.log(step=1, epoch=0.1, train_loss=3.0)
     run.log(step=2, epoch=0.2, train_loss=2.0)

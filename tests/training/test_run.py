@@ -1,11 +1,16 @@
-"""The tables of a run's folder."""
+"""The tables of a run's folder, and the classes it was trained on."""
 
 import csv
 import json
 
 import pytest
 
-from flaxzoo.training.run import Run
+from flaxzoo.checkpoint import Checkpoints
+from flaxzoo.errors import UserError
+from flaxzoo.training.run import Run, check_classes
+from flaxzoo.training.trainer import build
+
+CLASSES = ("cat", "dog", "eel")
 
 
 def read_csv(path) -> list[dict[str, str]]:
@@ -14,7 +19,7 @@ def read_csv(path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def run(config, tmp_path) -> Run:
-    run = Run(tmp_path, config)
+    run = Run(tmp_path, config, CLASSES)
     run.resume_metrics(0)
     return run
 
@@ -33,7 +38,7 @@ def test_each_evaluation_is_a_line_of_summary_csv(run, tmp_path):
 def test_summary_csv_drops_what_is_evaluated_again(config, run, tmp_path):
     for step in (1, 2, 3):
         run.log(step=step, epoch=step / 2, val_loss=1.0 / step)
-    again = Run(tmp_path, config)
+    again = Run(tmp_path, config, CLASSES)
     again.resume_metrics(2)
     again.log(step=3, epoch=1.5, val_loss=0.25)
     rows = read_csv(tmp_path / "summary.csv")
@@ -44,8 +49,47 @@ def test_summary_csv_drops_what_is_evaluated_again(config, run, tmp_path):
 
 def test_seconds_go_on_where_an_interrupted_run_stopped(config, run, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.5, "seconds": 1000.0}\n')
-    again = Run(tmp_path, config)
+    again = Run(tmp_path, config, CLASSES)
     again.resume_metrics(1)
     again.log(step=2, epoch=1.0)
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert 1000 <= last["seconds"] < 1100
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (("cat", "eel", "dog"), "class 1 of its 3 was 'dog', and of the 3 now is 'eel'"),
+        (("cat", "dog"), "class 2 of its 3 was 'eel', and of the 2 now is absent"),
+        ((*CLASSES, "fox"), "class 3 of its 3 was absent, and of the 4 now is 'fox'"),
+    ],
+)
+def test_other_classes_or_another_order_are_refused_with_the_first_difference(
+    run, tmp_path, classes, words
+):
+    assert json.loads((tmp_path / "classes.json").read_text()) == list(CLASSES)
+    check_classes(tmp_path, CLASSES, "folder=pets")
+    with pytest.raises(UserError) as caught:
+        check_classes(tmp_path, classes, "folder=pets")
+    where = f"{tmp_path} was trained on other classes than those of folder=pets"
+    assert str(caught.value) == f"{where}: {words}."
+
+
+def test_a_run_does_not_go_on_with_other_classes(config, run, tmp_path):
+    checkpoints = Checkpoints(run.checkpoints, keep=1)
+    checkpoints.save(1, build(config)[1], None)
+    checkpoints.close()
+    Run(tmp_path, config, CLASSES)
+    with pytest.raises(UserError, match="class 0 of its 3 was 'cat', and of the 3 now is 'eel'"):
+        Run(tmp_path, config, CLASSES[::-1])
+
+
+def test_classes_can_be_corrected_until_something_is_saved(config, run, tmp_path):
+    Run(tmp_path, config, CLASSES[::-1])
+    check_classes(tmp_path, CLASSES[::-1], "folder=pets")
+
+
+def test_a_damaged_list_of_classes_is_named(run, tmp_path):
+    (tmp_path / "classes.json").write_text("[")
+    with pytest.raises(UserError, match=r"classes\.json is damaged"):
+        check_classes(tmp_path, CLASSES, "folder=pets")
