@@ -23,7 +23,6 @@ IMAGENET = {
     "optimizer.weight_decay": 0.05,
     "optimizer.decay_on": "weights",
 }
-RESIZE = {"convnext_tiny": 236, "convnext_small": 230}
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -32,5 +31,4 @@ def get_config(arg: str = "digits") -> Config:
         digits=DIGITS_ADAMW | {"model.name": "test_convnext", "model.stem": "cifar"},
         small=based_on(SMALL, SMALL_ADAMW) | {"model.name": "convnext_tiny", "model.stem": "cifar"},
         imagenet={"v1": based_on(NEW_RECIPE_176, IMAGENET)},
-        variants={"v1": {name: {"data.resize": size} for name, size in RESIZE.items()}},
     )

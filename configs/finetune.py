@@ -18,6 +18,10 @@ SGD with momentum serves convolutional nets and transformers alike: Kornblith et
 ViT, Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, appendix B.1.1: rates from 0.001 to
 0.06 for 512 images, a cosine). The last two decay no weights: --config.optimizer.weight_decay=0.
 
+Images are prepared as for the weights: their size, what is cut of them, bilinearly or bicubically,
+and how pixels are normalised are published with them, or those of the run that the weights are of.
+What --config.data sets goes before.
+
 Uneven classes weigh alike in the loss; --config.class_weights=none --config.data.sampling=balanced
 draws them alike instead. --config.model.freeze_norm keeps the statistics of `init_from`, which
 small batches would spoil.
@@ -28,7 +32,7 @@ called fc; patterns are of torch's names):
     --config.optimizer.rates="('^(?!fc)=0.1',)"          --config.optimizer.freeze="('^(?!fc)',)"
 """
 
-from flaxzoo.config import PHOTOGRAPHS, PIXEL_STATISTICS, Config
+from flaxzoo.config import PHOTOGRAPHS, Config
 from flaxzoo.recipes import DIGITS, Settings, choose_model, config_of, parse
 
 FINETUNE: Settings = {
@@ -63,14 +67,12 @@ def get_config(arg: str = "digits") -> Config:
 
 
 def pixels(source: str) -> Settings:
-    """Images as the weights know them: of 224 pixels, normalised with ImageNet's statistics.
+    """Images as the weights know them; arrays are enlarged to 224 pixels.
 
-    Arrays may be of one channel, and get the means over the three. A fifth of few images is held
-    out, since a tenth tells little.
+    A fifth of few images is held out, since a tenth tells little.
     """
     flip = source not in ("mnist", "fashion_mnist")
-    size = {"data.image_size": 224, "augment.flip": flip}
+    as_weights = {"data.mean": (), "data.std": (), "augment.flip": flip}
     if source.partition("=")[0] in PHOTOGRAPHS:
-        return size | {"data.crop": "random_resized", "data.validation": 0.2}
-    mean, std = PIXEL_STATISTICS["imagenet2012"]
-    return size | {"data.mean": (sum(mean) / 3,), "data.std": (sum(std) / 3,)}
+        return as_weights | {"data.crop": "random_resized", "data.validation": 0.2}
+    return as_weights | {"data.image_size": 224}

@@ -6,8 +6,7 @@
 
 ImageNet: torchvision's recipe, 400 epochs, AdamW at 0.003 for 4096 images, weight decay 0.05 but on
 the tables of positions, a warm-up of 32 epochs, TrivialAugment, mixup 0.8 without CutMix, gradients
-clipped to a norm of 1. Published: maxvit_t 83.70 % top-1. Warm-up and cosine move with every step;
-images are reduced bilinearly, not bicubically.
+clipped to a norm of 1. Published: maxvit_t 83.70 % top-1. Warm-up and cosine move with every step.
 
 Small images are enlarged to 64 pixels; windows and grids have a size of 2.
 """
@@ -28,7 +27,6 @@ IMAGENET = {
     "model.name": "maxvit_t",
     "batch_size": 4096,
     "duration": "400 epochs",
-    "data.resize": 224,
     "augment.mixup": 0.8,
     "augment.cutmix": 0.0,
     "augment.erase": 0.0,

@@ -9,8 +9,7 @@ ImageNet: torchvision's recipe, 300 epochs, AdamW at 1e-3 for 1024 images, weigh
 weights only, a warm-up of 20 epochs, TrivialAugment, mixup 0.8, CutMix, random erasing. Published:
 swin_t 81.47 %, swin_s 83.20 %, swin_b 83.58 %; on 256 pixels swin_v2_t 82.07 %, swin_v2_s 83.71 %,
 swin_v2_b 84.11 % top-1; the size before the centre crop was chosen afterwards. Without repeated
-augmentation, and with warm-up and cosine in every step; images are reduced bilinearly, not
-bicubically.
+augmentation, and with warm-up and cosine in every step.
 
 Small images: patches of 2 pixels.
 """
@@ -43,16 +42,6 @@ IMAGENET = {
     "schedule.min_rate": 1e-5,
     "ema.decay": ema_per_step(0.99998, 32, 1024, 300),
 }
-SIZES = {
-    "swin_s": (224, 246),
-    "swin_b": (224, 238),
-    "swin_v2_t": (256, 260),
-    "swin_v2_s": (256, 260),
-    "swin_v2_b": (256, 272),
-}  # evaluated, before the crop
-VARIANTS = {
-    name: {"data.image_size": size, "data.resize": resize} for name, (size, resize) in SIZES.items()
-}
 
 
 def get_config(arg: str = "digits") -> Config:
@@ -67,5 +56,4 @@ def get_config(arg: str = "digits") -> Config:
         small=based_on(SMALL, SMALL_ADAMW)
         | {"model.name": "swin_t", "model.options": ("patch_size=2",)},
         imagenet={"v1": based_on(NEW_RECIPE, IMAGENET)},
-        variants={"v1": VARIANTS},
     )

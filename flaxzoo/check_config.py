@@ -97,6 +97,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("data.crop", *_one_of("resize", "center", "random_resized")),
     ("data.sampling", *_one_of("shuffle", "balanced")),
     ("data.resize", *_from(0)),
+    ("data.interpolation", *_or_none(_one_of("bilinear", "bicubic"))),
     ("data.validation", *_from(0, 1)),
     ("data.std", lambda std: all(s > 0 for s in std), "positive"),
     ("data.workers", *_from(0)),

@@ -14,15 +14,20 @@ class DataConfig:
     """What is read, and what the host does to it before the device gets it as uint8."""
 
     source: str = "digits"  # digits, cifar10, ..., folder=PATH, csv=PATH, ...: see flaxzoo.data
-    image_size: int = (
-        0  # height and width that the model sees; 0 for the larger side of stored arrays
-    )
+    # Height and width that the model sees; 0 for the larger side of stored arrays, and of files for
+    # the size that the weights of init_from were made for.
+    image_size: int = 0
     train_sizes: tuple[int, ...] = ()  # of training images, in equal parts of the run
     crop: str = "resize"  # training crops of streamed images: resize, center or random_resized
     sampling: str = "shuffle"  # each image once an epoch; or "balanced": each class equally often
-    resize: int = 0  # evaluation: short side before the centre crop; 0 for image_size / 0.875
+    # Evaluation: short side before the centre crop; 0 for that of init_from's weights, where they
+    # have this image_size, and else for image_size / 0.875.
+    resize: int = 0
+    interpolation: str = ""  # bilinear or bicubic; "" for that of init_from's weights, or bilinear
     validation: float = 0.1  # fraction of the training split held out to validate on
-    mean: tuple[float, ...] = (0.5,)  # of pixels in 0..1, one number or one a channel
+    # Of pixels in 0..1, one number or one a channel; () for those of init_from's weights, or of the
+    # source.
+    mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     data_dir: str = ""  # of archives, prepared sets, images of a csv; "" for each kind's default
     workers: int = 0  # processes that decode streamed images; 0 decodes in threads

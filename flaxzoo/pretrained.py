@@ -82,6 +82,18 @@ def choose(name: str, model: str) -> Weights:
     return max(plain, key=lambda w: w.name) if plain else max(with_head, key=lambda w: w.top1 or 0)
 
 
+def of_file(file_name: str, model: str) -> Weights | None:
+    """Returns what is published of `model` in a file of that name; of another file, the default.
+
+    None where nothing of `model` is published.
+    """
+    known = model_info(model).weights
+    for weights in known:
+        if file_name in {name for _, name in _places(weights)}:
+            return weights
+    return choose("imagenet", model) if known else None
+
+
 def _places(weights: Weights) -> list[tuple[Path, str]]:
     """Returns folders, and what the file is called there; the last is flaxzoo's own."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

@@ -27,6 +27,7 @@ from typing import Any
 from flaxzoo.config import PHOTOGRAPHS, Config, data_config
 from flaxzoo.data.options import COLUMNS
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.models.info import model_info
 
 Settings = dict[str, Any]
 
@@ -250,6 +251,8 @@ def choose(
         small: for MNIST, CIFAR and npz=; what BY_SOURCE has for the source goes before what this
             changes of SMALL.
         imagenet: by name, the first one by default. Those for other photographs follow from them.
+            Where torchvision has published weights of the model by that name, images have the size
+            and the preparation that it evaluates them with: nothing about it need be said here.
         cifar: what CIFAR-10 and CIFAR-100 have besides `small`.
         variants: by recipe and variant, what that one changes of a recipe for ImageNet.
 
@@ -263,6 +266,7 @@ def choose(
         if recipe not in imagenet:
             raise unknown("recipe", recipe, imagenet)
         settings = choose_model(imagenet[recipe], options, (variants or {}).get(recipe, {}))
+        settings |= evaluated(settings["model.name"], recipe)
         settings = settings if kind == "imagenet2012" else for_thousands(settings)
         return config_of(source, settings)
     if "recipe" in options:
@@ -271,6 +275,19 @@ def choose(
         )
     settings = digits if kind == "digits" else _small(kind, small, cifar or {})
     return config_of(source, choose_model(settings, options))
+
+
+def evaluated(model: str, recipe: str) -> Settings:
+    """Returns how torchvision evaluates its weights of a model: v1 or v2, as our recipes.
+
+    {} where it has none of that name.
+
+    >>> evaluated("swin_t", "v1")["data.resize"], evaluated("swin_t", "v1")["data.interpolation"]
+    (232, 'bicubic')
+    """
+    fields = ("image_size", "resize", "interpolation", "mean", "std")
+    found = [w for w in model_info(model).weights if w.name == f"IMAGENET1K_{recipe.upper()}"]
+    return {f"data.{field}": getattr(weights, field) for weights in found for field in fields}
 
 
 def parse(arg: str, known: Sequence[str] = ("model", "recipe")) -> tuple[str, dict[str, str]]:

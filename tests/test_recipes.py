@@ -16,7 +16,7 @@ from flaxzoo.layers.module import named_variables
 from flaxzoo.recipes import NEW_RECIPE, TORCHVISION, ema_per_step, for_thousands, parse
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.groups import matching
-from flaxzoo.training.init_from import model_options
+from flaxzoo.training.init_from import model_options, preparation_of
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.schedule import make_schedule
 from flaxzoo.training.trainer import build
@@ -57,7 +57,8 @@ def abstract(name: str, stem: str, options: tuple[str, ...], size: int):
 
 def check_parts(config: Config, size: int, images: int) -> None:
     """Raises where a run of `config` could not be prepared."""
-    size = config.data.image_size or size
+    prepared = preparation_of(config.init_from, config.model.name) if config.init_from else {}
+    size = config.data.image_size or size or prepared["image_size"]
     clock = Clock.of(config.duration, images // config.batch_size, config.batch_size)
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
     model = abstract(config.model.name, config.model.stem, config.model.options, size)
@@ -182,6 +183,33 @@ def test_a_folder_gets_imagenets_recipe_for_small_batches():
     assert settings["optimizer.learning_rate"] == pytest.approx(0.1 / 4)
     assert settings["schedule.name"] == "cosine"
     assert {"schedule.every", "schedule.gamma", "ema.decay", "data.workers"}.isdisjoint(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("resnet", "", (224, 256, "bilinear")),
+        ("resnet", ",recipe=v2", (224, 232, "bilinear")),
+        ("resnet", ",recipe=v2,model=resnet18", (224, 232, "")),  # none are published
+        ("regnet", ",recipe=v2,model=regnet_x_8gf", (224, 232, "bilinear")),
+        ("convnext", "", (224, 236, "bilinear")),
+        ("convnext", ",model=convnext_base", (224, 232, "bilinear")),
+        ("vit", ",model=vit_l_16", (224, 242, "bilinear")),
+        ("swin", "", (224, 232, "bicubic")),
+        ("swin", ",model=swin_v2_b", (256, 272, "bicubic")),
+        ("maxvit", "", (224, 224, "bicubic")),
+        ("inception", "", (299, 342, "bilinear")),
+        ("efficientnet", ",model=efficientnet_b5", (456, 456, "bicubic")),
+        ("efficientnet_v2", "", (384, 384, "bilinear")),
+        ("efficientnet_v2", ",model=efficientnet_v2_l", (480, 480, "bicubic")),
+        ("xception", "", (299, 0, "")),  # timm's weights were trained otherwise
+    ],
+)
+@pytest.mark.parametrize("source", ["imagenet2012", "folder=a"])
+def test_photographs_are_prepared_as_torchvision_evaluates(source, name, options, expected):
+    data = config_of(name, source + options).data
+    assert (data.image_size, data.resize, data.interpolation) == expected
+    assert data.mean == ((0.5,) * 3 if "v2_l" in options else (0.485, 0.456, 0.406))
 
 
 def test_only_photographs_are_mirrored():

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from flaxzoo.data import transforms
-from flaxzoo.data.dataset import Split
+from flaxzoo.data.dataset import EncodedSplit, Split
 from flaxzoo.data.order import ClassBalance, batch_indices, eval_batch, philox
+from flaxzoo.data.random_crop import random_resized_crop, random_resized_crop_of_file
+from flaxzoo.data.transforms import Pixels
 from flaxzoo.errors import UserError, unknown
 
 Batch = dict[str, np.ndarray]
@@ -72,15 +74,18 @@ class BatchSource:
         crop: str,
         resize: int,
         on_error: str,
+        interpolation: str = "bilinear",
     ):
         if steps < 0 or (isinstance(plan, TrainPlan) and plan.start_step < 0):
             start = plan.start_step if isinstance(plan, TrainPlan) else 0
             raise UserError(f"steps {start} to {start + steps - 1} are no range of steps from 0")
         check_choice("on_error", on_error, ("raise", "skip"))
+        check_choice("interpolation", interpolation, tuple(transforms.INTERPOLATIONS))
         if image_size < 1 or resize < image_size:
             raise UserError(f"cannot cut {image_size} pixels from images resized to {resize}")
         self.split, self.plan, self.rows, self.steps = split, plan, rows, steps
         self.image_size, self.crop, self.resize = image_size, crop, resize
+        self.interpolation = interpolation
         self.skip = on_error == "skip"
         self.workers = 0
         self.threads = 1
@@ -108,9 +113,9 @@ class BatchSource:
             if self._closed:
                 raise RuntimeError("the stream was closed")  # nobody waits for this batch any more
             at = int(indices[row])
-            source, pixels, failures[row] = self._read(at)
+            source, pixels, failures[row] = self._read(at, index, self.rows.start + row)
             if pixels is not None:
-                images[row] = self._crop(pixels, index, self.rows.start + row)
+                images[row] = pixels
                 labels[row] = self.split.labels[source]
 
         for _ in self._map(fill, np.flatnonzero(mask).tolist()):
@@ -127,13 +132,17 @@ class BatchSource:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "flaxzoo-decode")
         return self._pool.map(function, rows)
 
-    def _read(self, index: int) -> tuple[int, np.ndarray | None, int]:
-        """Returns (index of the image read, its pixels or None, failures before it)."""
+    def _read(self, index: int, k: int, row: int) -> tuple[int, Pixels | None, int]:
+        """Returns (index of the image read, its crop or None, failures before it).
+
+        Args:
+            k, row: the global batch and the row in it that the image is for.
+        """
         n = len(self.split)
         for failures in range(min(n, _MAX_FAILURES)):
             try:
                 at = (index + failures) % n
-                return at, self.split[at], failures
+                return at, self._crop(at, k, row), failures
             except UserError:
                 if not self.skip:
                     raise
@@ -143,12 +152,17 @@ class BatchSource:
             f"{min(n, _MAX_FAILURES)} images in a row cannot be read, from {self.split.name(index)}"
         )
 
-    def _crop(self, pixels: np.ndarray, k: int, row: int) -> np.ndarray:
+    def _crop(self, at: int, k: int, row: int) -> Pixels:
+        split, size, how = self.split, self.image_size, self.interpolation
         if self.crop == "random_resized" and isinstance(self.plan, TrainPlan):
-            return transforms.random_resized_crop(pixels, self.image_size, self.plan.rng(k, row))
+            rng = self.plan.rng(k, row)
+            if isinstance(split, EncodedSplit):
+                file = split.read(at), size, rng, split.channels, split.name(at)
+                return random_resized_crop_of_file(*file, interpolation=how)
+            return random_resized_crop(split[at], size, rng, interpolation=how)
         if self.crop == "center":
-            return transforms.center_crop(pixels, self.image_size, self.resize)
-        return transforms.resize(pixels, self.image_size)
+            return transforms.center_crop(split[at], size, self.resize, how)
+        return transforms.resize(split[at], size, how)
 
     def close(self) -> None:
         """Stops the threads, in the middle of a batch."""

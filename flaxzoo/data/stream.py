@@ -47,6 +47,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     on_error: str = "raise",
+    interpolation: str = "bilinear",
     reported: set[str] | None = None,
 ) -> "Batches":
     """Returns the training batches of steps start_step .. start_step + num_steps - 1.
@@ -62,6 +63,7 @@ def train_batches(
         workers: processes that decode; 0: threads of this process, one per core.
         on_error: "raise"; or "skip": an unreadable image is reported once in the log, and the
             next readable one of the split takes its place.
+        interpolation: "bilinear" or "bicubic", of what is resized.
         reported: names of unreadable images that the log has already; gets those that follow.
 
     Raises:
@@ -74,7 +76,9 @@ def train_batches(
     plan = TrainPlan(seed, start_step, len(split), batch_size, balance)
     rows = _local_rows(batch_size, process_index, process_count)
     resized = image_size if resize is None else resize
-    source = BatchSource(split, plan, rows, num_steps, image_size, crop, resized, on_error)
+    source = BatchSource(
+        split, plan, rows, num_steps, image_size, crop, resized, on_error, interpolation
+    )
     return _stream(source, workers, reported)
 
 
@@ -88,6 +92,7 @@ def eval_batches_of(
     process_index: int = 0,
     process_count: int = 1,
     on_error: str = "raise",
+    interpolation: str = "bilinear",
     reported: set[str] | None = None,
 ) -> "Batches":
     """Returns the batches that cover `split` once, in order.
@@ -97,7 +102,8 @@ def eval_batches_of(
 
     Args:
         resize: the short side is resized to this, then the middle cut; None: resized to a square.
-        batch_size, workers, process_index, process_count, on_error, reported: see `train_batches`.
+        batch_size, workers, process_index, process_count, on_error, interpolation, reported: see
+            `train_batches`.
 
     Raises:
         UserError: a value is out of range.
@@ -109,12 +115,14 @@ def eval_batches_of(
     rows = _local_rows(batch_size, process_index, process_count)
     crop, steps = "resize" if resize is None else "center", math.ceil(len(split) / batch_size)
     resized = image_size if resize is None else resize
-    source = BatchSource(split, plan, rows, steps, image_size, crop, resized, on_error)
+    source = BatchSource(
+        split, plan, rows, steps, image_size, crop, resized, on_error, interpolation
+    )
     return _stream(source, workers, reported)
 
 
 def resident(
-    split: Split, image_size: int, max_bytes: int = 2**30
+    split: Split, image_size: int, max_bytes: int = 2**30, interpolation: str = "bilinear"
 ) -> tuple[UInt8[np.ndarray, "n s s c"], Int32[np.ndarray, " n"]] | None:
     """Returns all of (images, labels) of a split that is in memory and small enough to stay.
 
@@ -127,7 +135,7 @@ def resident(
         return None
     images = split.images
     if images.shape[1:3] != (image_size, image_size):
-        images = np.stack([transforms.resize(image, image_size) for image in images])
+        images = np.stack([transforms.resize(image, image_size, interpolation) for image in images])
     return images, split.labels
 
 

@@ -1,22 +1,32 @@
 """Decoding, cropping and resizing on the host: Pillow in the middle, uint8 [h, w, c] at both ends.
 
-The geometry is torchvision's (Resize, CenterCrop, RandomResizedCrop on PIL images, bilinear with
-antialiasing), so a published evaluation recipe gives the published pixels.
+The geometry is torchvision's (Resize and CenterCrop on PIL images, bilinear or bicubic, both with
+antialiasing), so a published evaluation recipe gives the published pixels, to the last bit. Random
+crops of training images are in flaxzoo.data.random_crop.
 """
 
+import dataclasses
 import io
-import math
 import os
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from flaxzoo.errors import UserError
 
+if TYPE_CHECKING:  # it imports JAX, which processes that decode images never need
+    from flaxzoo.models.info import Weights
+
 Pixels = UInt8[np.ndarray, "h w c"]
 Square = UInt8[np.ndarray, "{size} {size} c"]
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -113,71 +123,76 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def resize(image: Pixels, size: int) -> Square:
-    """Resizes to [size, size, c], bilinear with antialiasing; the aspect ratio is not kept."""
+def resize(image: Pixels, size: int, interpolation: str = "bilinear") -> Square:
+    """Resizes to [size, size, c] with antialiasing; the aspect ratio is not kept."""
     if image.shape[:2] == (size, size):
         return image
-    return _array(_image(image).resize((size, size), Image.Resampling.BILINEAR))
+    return _resize(image, (size, size), interpolation)
 
 
-def center_crop(image: Pixels, size: int, resize: int) -> Square:
+def center_crop(image: Pixels, size: int, resize: int, interpolation: str = "bilinear") -> Square:
     """Resizes the short side to `resize`, then cuts the central [size, size, c].
 
-    Raises:
-        UserError: `resize` is smaller than `size`.
+    What is smaller than `size` is padded with black on all sides.
     """
-    if resize < size:
-        raise UserError(f"cannot cut {size} pixels from images resized to {resize}")
     height, width = image.shape[:2]
     short = min(height, width)
-    new_height, new_width = int(resize * height / short), int(resize * width / short)
-    top, left = round((new_height - size) / 2), round((new_width - size) / 2)
-    if (new_height, new_width) != (height, width):
+    new = int(resize * height / short), int(resize * width / short)
+    if new != (height, width):
         # All of it, although only the middle is kept: resampling just that (Pillow's `box`) is 7 %
         # faster, decoding included, but rounds ties elsewhere, and the pixels are torchvision's.
-        whole = _image(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
-        image = _array(whole)
+        image = _resize(image, new, interpolation)
+    if min(new) < size:
+        missing = [max(size - side, 0) for side in new]
+        image = np.pad(image, [*((m // 2, (m + 1) // 2) for m in missing), (0, 0)])
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
     return image[top : top + size, left : left + size]
 
 
-def random_resized_crop(
-    image: Pixels,
-    size: int,
-    rng: np.random.Generator,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Square:
-    """Cuts a random box and resizes it to [size, size, c].
+def _resize(
+    image: Pixels, size: tuple[int, int], interpolation: str
+) -> UInt8[np.ndarray, "{size[0]} {size[1]} c"]:
+    """Resizes to (height, width)."""
+    return _array(_image(image).resize((size[1], size[0]), INTERPOLATIONS[interpolation]))
 
-    Args:
-        scale: range of the box's share of the image's area.
-        ratio: range of the box's width / height, drawn uniformly in its logarithm.
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What is done to an image before a model sees it.
+
+    >>> from flaxzoo import model_info
+    >>> weights = model_info("swin_t").weights[0]
+    >>> prepare = evaluation(weights)
+    >>> prepare.resize, prepare.image_size, prepare.interpolation
+    (232, 224, 'bicubic')
+
+    Attributes: see `flaxzoo.models.info.Weights`.
     """
-    top, left, height, width = _random_box(image.shape[0], image.shape[1], rng, scale, ratio)
-    # Cut before resizing, as torchvision does: the filter must not see beyond a random box.
-    box = image[top : top + height, left : left + width]
-    if (height, width) == (size, size):
-        return box
-    box = np.ascontiguousarray(box)
-    return _array(_image(box).resize((size, size), Image.Resampling.BILINEAR))
+
+    image_size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(
+        self, image: Pixels | bytes | str | os.PathLike
+    ) -> UInt8[np.ndarray, "{self.image_size} {self.image_size} c"]:
+        """Returns the pixels that the publisher evaluated, of an image, a file or its bytes.
+
+        Raises:
+            UserError: the file is missing, truncated or no image.
+        """
+        pixels = image if isinstance(image, np.ndarray) else decode(image)
+        return center_crop(pixels, self.image_size, self.resize, self.interpolation)
+
+    def normalize(self, pixels: UInt8[np.ndarray, "*b c"]) -> Float32[np.ndarray, "*b c"]:
+        """Returns what the model takes: pixels of 0 to 1, less the mean, divided by std."""
+        unit = pixels.astype(np.float32) / 255
+        return (unit - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
 
-def _random_box(
-    height: int,
-    width: int,
-    rng: np.random.Generator,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-) -> tuple[int, int, int, int]:
-    """Returns (top, left, height, width); the largest central box if ten draws do not fit."""
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = rng.random() * (height - h + 1), rng.random() * (width - w + 1)
-            return int(top), int(left), h, w
-    aspect = width / height
-    w = min(width, round(height * ratio[1])) if aspect > ratio[1] else width
-    h = min(height, round(width / ratio[0])) if aspect < ratio[0] else height
-    return (height - h) // 2, (width - w) // 2, h, w
+def evaluation(weights: "Weights") -> Preparation:
+    """Returns how images were prepared when published weights were evaluated."""
+    names = (field.name for field in dataclasses.fields(Preparation))
+    return Preparation(**{name: getattr(weights, name) for name in names})

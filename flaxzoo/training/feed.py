@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import jax
 import numpy as np
 
-from flaxzoo.config import Config
+from flaxzoo.config import Config, DataConfig, data_config
 from flaxzoo.data import ArraySplit, Dataset, Split
 from flaxzoo.data.order import batch_indices, check_batch_size, eval_batches
 from flaxzoo.data.stream import balance_of, eval_batches_of, resident, train_batches
 from flaxzoo.errors import UserError
+from flaxzoo.training.init_from import preparation_of
 from flaxzoo.training.parallel import Devices
 
 Batches = Iterator[dict[str, np.ndarray]]
@@ -29,7 +30,7 @@ class Feed:
     def __init__(self, split: Split, config: Config, devices: Devices):
         self.split = split
         self.config = config
-        arrays = resident(split, config.data.image_size)
+        arrays = resident(split, config.data.image_size, interpolation=config.data.interpolation)
         self.resident = (
             {} if arrays is None else devices.replicate({"image": arrays[0], "label": arrays[1]})
         )
@@ -88,6 +89,7 @@ class Feed:
             "image_size": data.image_size,
             # Arrays are made square, whether they stream or lie on the device.
             "resize": None if isinstance(self.split, ArraySplit) else short_side,
+            "interpolation": data.interpolation,
             "workers": data.workers,
             "on_error": data.on_error,
             "reported": self._reported,
@@ -108,24 +110,43 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             f"config.model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} "
             "classes: leave it at 0 to take the number from the data."
         )
+    data = _fill(config, dataset)
     for field in ("mean", "std"):
-        values = getattr(config.data, field)
+        values = getattr(data, field)
         if len(values) not in (1, dataset.channels):
             raise UserError(
                 f"config.data.{field} must have 1 number or one for each of the "
                 f"{dataset.channels} channels of {dataset.name}; got {values}."
             )
-    size = config.data.image_size
-    if not size:
-        if not isinstance(dataset.train, ArraySplit):
-            raise UserError(
-                f"the images of {dataset.name} may have any size: set config.data.image_size."
-            )
-        size = max(dataset.train.images.shape[1:3])
-    _check_geometry(config, dataset, size)
-    data = dataclasses.replace(config.data, image_size=size)
+    _check_geometry(config, dataset, data.image_size)
     model = dataclasses.replace(config.model, num_classes=dataset.num_classes)
     return dataclasses.replace(config, data=data, model=model)
+
+
+def _fill(config: Config, dataset: Dataset) -> DataConfig:
+    """Returns config.data with images prepared as for the weights of `init_from`, if known.
+
+    What the config says goes before. Arrays keep their size, and are not cropped.
+    """
+    data, model = config.data, config.model.name
+    known = preparation_of(config.init_from, model) if config.init_from else {}
+    size, resize = data.image_size, data.resize
+    if isinstance(dataset.train, ArraySplit):
+        size = size or max(dataset.train.images.shape[1:3])
+    else:
+        size = size or known.get("image_size", 0)
+        resize = resize or (known.get("resize", 0) if size == known.get("image_size") else 0)
+    if not size:
+        raise UserError(
+            f"the images of {dataset.name} may have any size: set config.data.image_size."
+        )
+    own, values = data_config(data.source), {}
+    for field in ("mean", "std"):
+        found = getattr(data, field) or known.get(field) or getattr(own, field)
+        one = dataset.channels == 1 and len(found) == 3 and not getattr(data, field)
+        values[field] = (sum(found) / 3,) if one else found
+    how = data.interpolation or known.get("interpolation", "bilinear")
+    return dataclasses.replace(data, image_size=size, resize=resize, interpolation=how, **values)
 
 
 def _check_geometry(config: Config, dataset: Dataset, size: int) -> None:

@@ -133,6 +133,35 @@ _ELSEWHERE = {
 }
 
 
+PREPARATION = ("image_size", "resize", "interpolation", "mean", "std")
+
+
+def preparation_of(init_from: str, model: str) -> dict[str, Any]:
+    """Returns the fields of DataConfig that say how images were prepared for certain weights.
+
+    They are published, or those of the run that the weights are of; for a file of a name that is
+    not published, those of the model's own weights. {} where nothing is known.
+
+    Raises:
+        UserError: `init_from` names no weights of that model.
+    """
+    path = Path(init_from).expanduser()
+    if pretrained.is_name(init_from):
+        weights = pretrained.choose(init_from, model)
+    elif path.is_dir():
+        file = _workdir(path) / "config.json"
+        saved = _read_json(file) if file.exists() else {}
+        before = preparation_of(saved["init_from"], model) if saved.get("init_from") else {}
+        values = {name: saved.get("data", {}).get(name) for name in PREPARATION}
+        return before | {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items() if value
+        }  # fmt: skip
+    else:
+        weights = pretrained.of_file(path.name, model)
+    return {name: getattr(weights, name) for name in PREPARATION} if weights else {}
+
+
 def origin_of(workdir: Path, init_from: str) -> Origin | None:
     """Returns the origin of the run in `workdir`, if it has a checkpoint to go on from.
 
@@ -219,11 +248,9 @@ def _no_such(path: Path) -> UserError:
 
 def _run_source(path: Path, model: ModelConfig) -> _Source:
     """Reads the best checkpoint of a run, or the one that `path` is."""
-    if path.name.isdigit() and path.absolute().parent.name == "checkpoints":
-        workdir, checkpoint = path.absolute().parent.parent, path
-    else:
-        workdir = path.absolute().parent if path.absolute().name == "checkpoints" else path
-        checkpoint = _best_checkpoint(path, workdir)
+    workdir = _workdir(path)
+    one = workdir == path.absolute().parent.parent
+    checkpoint = path if one else _best_checkpoint(path, workdir)
     config = _read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     saved = config.get("model") or {}
     name = saved.get("name", model.name)
@@ -245,6 +272,14 @@ def _run_source(path: Path, model: ModelConfig) -> _Source:
         run=origin_of(workdir, config.get("init_from", "")),
         hint=f"; that run has {'; '.join(differing)}" if differing else "",
     )
+
+
+def _workdir(path: Path) -> Path:
+    """Returns the folder of the run that `path` is, or is the checkpoints or a checkpoint of."""
+    whole = path.absolute()
+    if whole.name.isdigit() and whole.parent.name == "checkpoints":
+        return whole.parent.parent
+    return whole.parent if whole.name == "checkpoints" else path
 
 
 def _best_checkpoint(path: Path, workdir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Decoding of odd files, and crops whose pixels are those of a resize followed by a crop."""
+"""Decoding of odd files, crops of the centre, and what published weights expect of images."""
 
 import io
 import struct
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxzoo.data.transforms import center_crop, decode, random_resized_crop, resize
+from flaxzoo import model_info
+from flaxzoo.data.transforms import INTERPOLATIONS, center_crop, decode, evaluation, resize
 from flaxzoo.errors import UserError
 
 
@@ -92,20 +93,22 @@ def test_bytes_are_called_what_the_caller_calls_them():
         decode(b"", name="shard[3]")
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(50, 80), (81, 47), (40, 40), (20, 500)])
-def test_center_crop_is_resize_then_crop(height, width, channels):
+def test_center_crop_is_resize_then_crop(height, width, channels, interpolation):
     image = noise(height, width, channels)
     short = min(height, width)
     size = (int(36 * width / short), int(36 * height / short))
-    whole = resized(image, size)
+    whole = resized(image, size, interpolation)
     top, left = round((size[1] - 32) / 2), round((size[0] - 32) / 2)
     expected = whole[top : top + 32, left : left + 32]
-    np.testing.assert_array_equal(center_crop(image, 32, resize=36), expected)
+    np.testing.assert_array_equal(center_crop(image, 32, 36, interpolation), expected)
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    whole = Image.fromarray(image.squeeze()).resize(size, Image.Resampling.BILINEAR)
+def resized(image: np.ndarray, size: tuple[int, int], how: str = "bilinear") -> np.ndarray:
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[how]
+    whole = Image.fromarray(image.squeeze()).resize(size, method)
     return np.asarray(whole).reshape(*whole.size[::-1], image.shape[2])
 
 
@@ -114,9 +117,12 @@ def test_center_crop_of_a_size_that_fits_only_cuts():
     np.testing.assert_array_equal(center_crop(image, 16, resize=20), image[2:18, 8:24])
 
 
-def test_center_crop_never_pads():
-    with pytest.raises(UserError, match="cannot cut 32 pixels from images resized to 31"):
-        center_crop(noise(50, 50), 32, resize=31)
+def test_a_crop_larger_than_the_image_is_padded_with_black():
+    image = noise(7, 9)
+    crop = center_crop(image, 12, resize=7)
+    np.testing.assert_array_equal(crop[2:9, 1:10], image)
+    crop[2:9, 1:10] = 0
+    assert not crop.any()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -127,33 +133,22 @@ def test_resize_is_pillows_and_skips_what_fits(channels):
     assert resize(square, 12) is square
 
 
-def test_random_crops_lie_within_scale_and_ratio():
-    """A ramp tells where each crop was: its mean is the centre, its range the size."""
-    ramp = np.arange(200, dtype=np.uint8)
-    image = np.stack(np.broadcast_arrays(ramp[:160, None], ramp[None], np.uint8(0)), axis=2)
-    rng = np.random.default_rng(0)
-    crops = np.stack([random_resized_crop(image, 64, rng) for _ in range(300)]).astype(float)
-    # Of a ramp over s pixels, the outermost of 64 samples are s * 63 / 64 apart.
-    height = (crops[:, -1, 0, 0] - crops[:, 0, 0, 0]) * 64 / 63
-    width = (crops[:, 0, -1, 1] - crops[:, 0, 0, 1]) * 64 / 63
-    area, ratio = height * width / (160 * 200), width / height
-    assert 0.07 < area.min() < 0.1
-    assert 0.9 < area.max() < 1.05
-    assert 0.70 < ratio.min() < 0.8
-    assert 1.27 < ratio.max() < 1.4
-    center = crops[:, :, :, 1].mean((1, 2)) / 199
-    assert center.min() < 0.3
-    assert center.max() > 0.7
+# --------------------------------------------------------------------------- published preparation
 
 
-def test_an_extreme_shape_falls_back_to_the_largest_central_box():
-    image = np.zeros((10, 200, 3), np.uint8)
-    image[:, 94:107] = 255  # 13 = round(10 * 4 / 3) wide
-    crop = random_resized_crop(image, 8, np.random.default_rng(0), scale=(1.0, 1.0))
-    assert crop.shape == (8, 8, 3)
-    assert crop[:, 1:].min() == 255
+def test_images_are_prepared_as_the_weights_say(tmp_path):
+    (weights,) = model_info("swin_t").weights
+    prepare, image = evaluation(weights), noise(300, 401)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    expected = center_crop(image, 224, 232, "bicubic")
+    for form in (image, tmp_path / "a.png", (tmp_path / "a.png").read_bytes()):
+        np.testing.assert_array_equal(prepare(form), expected)
 
 
-def test_a_random_crop_is_a_function_of_its_generator():
-    crops = [random_resized_crop(noise(50, 60), 16, np.random.default_rng(7)) for _ in range(2)]
-    np.testing.assert_array_equal(*crops)
+def test_pixels_are_normalised_as_the_weights_say():
+    weights = model_info("vgg16").weights[0]
+    assert weights.name == "IMAGENET1K_FEATURES"  # pixels of 0 to 255 less the mean
+    unit = evaluation(weights).normalize(np.array([[[0, 128, 255]]], np.uint8))
+    assert unit.dtype == np.float32
+    expected = [0 - 0.48235 * 255, 128 - 0.45882 * 255, 255 - 0.40784 * 255]
+    np.testing.assert_allclose(unit.ravel(), expected, atol=1e-4)

@@ -1,0 +1,248 @@
+"""Measures how many training images a second come out of flaxzoo, torch's DataLoader and tf.data.
+
+    python -m benchmarks.input_pipeline FOLDER --tf-python OTHER_ENVIRONMENT/bin/python
+
+FOLDER holds JPEGs of full size, at any depth. They are repeated to --images an epoch, decoded, cut
+at random, resized to 224 pixels and batched as uint8: with torchvision's v2 transforms on PIL
+images for torch, with decode_and_crop_jpeg for TensorFlow, whose resize reduces with antialiasing,
+as the others do ("tf"), or without it ("tf_plain"). Those two mirror half of the images as well,
+which flaxzoo leaves to the device.
+
+Each measurement is a process of its own, after some batches that do not count. A round measures
+every pipeline once, and ratios are taken within a round: what slows the machine slows all of them.
+Results go to benchmarks/results/input_pipeline.json: images a second, CPU milliseconds an image of
+the process and its workers together, and by how many MiB their memory grew from the first quarter
+of the epoch to its end. "flaxzoo 0" decodes in threads, one a core.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import FOLDER, ROOT, load, save
+
+RESULTS = FOLDER / "input_pipeline.json"
+PIPELINES = [
+    ("flaxzoo", 0),
+    *((name, workers) for workers in (1, 2) for name in ("flaxzoo", "torch", "tf", "tf_plain")),
+]
+BATCH, SIZE, WARM_UP = 64, 224, 3
+PACKAGES = ("grain", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "torch", "torchvision")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=2000, help="of an epoch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tf-python", help="the Python of an environment that has TensorFlow")
+    parser.add_argument("--measure", nargs=2, metavar=("PIPELINE", "WORKERS"), help="just this")
+    arguments = parser.parse_args()
+    if arguments.measure:
+        name, workers = arguments.measure
+        print(json.dumps(measure(name, int(workers), arguments.folder, arguments.images)))
+        return
+    pythons = interpreters(arguments.tf_python)
+    found: dict[str, list[dict[str, float]]] = {}
+    for number in range(arguments.rounds):
+        for name, workers in PIPELINES:
+            if name not in pythons:
+                continue
+            command = [
+                pythons[name], "-m", "benchmarks.input_pipeline", str(arguments.folder),
+                "--images", str(arguments.images), "--measure", name, str(workers),
+            ]  # fmt: skip
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            result = json.loads(done.stdout.splitlines()[-1])
+            found.setdefault(f"{name} {workers}", []).append(result)
+            print(f"round {number + 1}: {name} {workers}", result, flush=True)
+    results = load(RESULTS) | summary(found, arguments.images)
+    save(RESULTS, results)
+    for name, ratio in results["ratios"].items():
+        print(f"{name}: {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})")
+
+
+def interpreters(tf_python: str | None) -> dict[str, str]:
+    """Returns what runs each pipeline; says which are left out."""
+    pythons = {"flaxzoo": sys.executable}
+    if importlib.util.find_spec("torchvision"):
+        pythons["torch"] = sys.executable
+    else:
+        print("left out: torch, since torchvision is not installed")
+    if tf_python or importlib.util.find_spec("tensorflow"):
+        pythons |= dict.fromkeys(("tf", "tf_plain"), tf_python or sys.executable)
+    else:
+        print("left out: tf.data; --tf-python takes the Python of an environment with TensorFlow")
+    return pythons
+
+
+def summary(found: dict[str, list[dict[str, float]]], images: int) -> dict[str, Any]:
+    """Returns what is kept: all measurements, and flaxzoo's speed over that of the others."""
+    ratios = {}
+    for name, rows in found.items():
+        other, workers = name.split()
+        if other == "flaxzoo":
+            continue
+        ours = found[f"flaxzoo {workers}"]
+        each = [a["images_per_s"] / b["images_per_s"] for a, b in zip(ours, rows, strict=True)]
+        ratios[f"flaxzoo / {name}"] = {
+            "median": statistics.median(each), "least": min(each), "most": max(each)
+        }  # fmt: skip
+    return {
+        "measurements": found,
+        "ratios": ratios,
+        "images": images,
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": platform.processor() or platform.machine(),
+        "versions": {p: metadata.version(p) for p in PACKAGES if _installed(p)},
+    }
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def measure(name: str, workers: int, folder: Path, images: int) -> dict[str, float]:
+    """Runs one epoch of one pipeline in this process."""
+    files = sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if not files:
+        raise SystemExit(f"no JPEGs below {folder}")
+    steps = WARM_UP + images // BATCH
+    needed = steps * BATCH
+    files = (files * -(-needed // len(files)))[:needed]
+    batches = MAKERS[name](files, workers)
+    for _ in range(WARM_UP):
+        next(batches)
+    started, cpu, quarter = time.perf_counter(), _cpu_seconds(), 0.0
+    for step in range(WARM_UP, steps):
+        if tuple(next(batches).shape[:1]) != (BATCH,):
+            raise SystemExit(f"{name} delivered an incomplete batch")
+        if step == WARM_UP + (steps - WARM_UP) // 4:
+            quarter = _memory_mib()
+    seconds, count = time.perf_counter() - started, (steps - WARM_UP) * BATCH
+    return {
+        "images_per_s": round(count / seconds, 1),
+        "cpu_ms_an_image": round(1000 * (_cpu_seconds() - cpu) / count, 3),
+        "memory_mib": round(_memory_mib(), 1),
+        "growth_mib": round(_memory_mib() - quarter, 1),
+    }
+
+
+def _family(process: int) -> list[int]:
+    """Returns a process and its descendants."""
+    found = [process]
+    for tasks in Path(f"/proc/{process}/task").glob("*/children"):
+        found += [p for child in tasks.read_text().split() for p in _family(int(child))]
+    return found
+
+
+def _cpu_seconds() -> float:
+    ticks = 0
+    for process in _family(os.getpid()):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_mib() -> float:
+    """Returns the memory of this process and its workers; what they share counts once."""
+    kib = 0
+    for process in _family(os.getpid()):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                kib += int(line.split()[1])
+    return kib / 1024
+
+
+def flaxzoo_batches(files: list[str], workers: int) -> Iterator[Any]:
+    import numpy as np
+
+    from flaxzoo.data import FileSplit
+    from flaxzoo.data.stream import train_batches
+
+    split = FileSplit(files, np.zeros(len(files), np.int32))
+    options = {"batch_size": BATCH, "image_size": SIZE, "num_steps": len(files) // BATCH}
+    with train_batches(split, seed=0, workers=workers, **options) as batches:
+        for batch in batches:
+            yield batch["image"]
+
+
+class Files:
+    """The images of torch's loader."""
+
+    def __init__(self, files: list[str], transform: Any):
+        self.files, self.transform = files, transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Any:
+        from PIL import Image
+
+        with open(self.files[i], "rb") as file:
+            return self.transform(Image.open(file).convert("RGB"))
+
+
+def torch_batches(files: list[str], workers: int) -> Iterator[Any]:
+    from flaxzoo.parity.twins import import_library
+
+    library = import_library("torchvision").__name__
+    from torch.utils.data import DataLoader
+
+    v2 = importlib.import_module(f"{library}.transforms.v2")
+    transform = v2.Compose(
+        [v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    )
+    dataset: Any = Files(files, transform)
+    yield from DataLoader(dataset, BATCH, shuffle=True, num_workers=workers)
+
+
+def tf_batches(files: list[str], workers: int, antialias: bool = True) -> Iterator[Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf  # pyright: ignore[reportMissingImports]
+
+    def crop(path: Any) -> Any:
+        data = tf.io.read_file(path)
+        start, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.image.extract_jpeg_shape(data),
+            tf.zeros([0, 0, 4]),
+            min_object_covered=0.0,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            max_attempts=10,
+            use_image_if_no_bounding_boxes=True,
+        )
+        box = tf.io.decode_and_crop_jpeg(data, tf.concat([start[:2], size[:2]], 0), channels=3)
+        image = tf.image.resize(box, [SIZE, SIZE], antialias=antialias)
+        return tf.cast(tf.image.random_flip_left_right(image), tf.uint8)
+
+    dataset = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files))
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    dataset = dataset.map(crop, num_parallel_calls=workers).batch(BATCH).prefetch(2)
+    yield from dataset.with_options(options)
+
+
+MAKERS = {
+    "flaxzoo": flaxzoo_batches,
+    "torch": torch_batches,
+    "tf": tf_batches,
+    "tf_plain": lambda files, workers: tf_batches(files, workers, antialias=False),
+}
+
+if __name__ == "__main__":
+    main()
