@@ -6,9 +6,9 @@
 
 ImageNet: torchvision's new recipe. efficientnet_v2_s trains on 300 pixels and is evaluated on 384:
 84.23 % top-1; efficientnet_v2_m on 384 and 480: 85.11 %. efficientnet_v2_l has the sizes of m,
-pixels from -1 to 1, and no accuracy published with it; torchvision's file, 85.81 %, is the authors'.
-The paper's images grow in four stages instead, those of s from 128 pixels to 300 (its table 6):
---config.data.train_sizes="(128,185,243,300)".
+pixels from -1 to 1, and no accuracy published with it: torchvision's file, 85.81 %, is the
+authors'. The paper's images grow in four stages instead, those of s from 128 pixels to 300 (its
+table 6): --config.data.train_sizes="(128,185,243,300)".
 
 Small images: a stem that keeps their size.
 """
