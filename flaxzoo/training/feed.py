@@ -30,7 +30,8 @@ class Feed:
     def __init__(self, split: Split, config: Config, devices: Devices):
         self.split = split
         self.config = config
-        arrays = resident(split, config.data.image_size, interpolation=config.data.interpolation)
+        self._interpolation = config.data.interpolation or "bilinear"
+        arrays = resident(split, config.data.image_size, interpolation=self._interpolation)
         self.resident = (
             {} if arrays is None else devices.replicate({"image": arrays[0], "label": arrays[1]})
         )
@@ -89,7 +90,7 @@ class Feed:
             "image_size": data.image_size,
             # Arrays are made square, whether they stream or lie on the device.
             "resize": None if isinstance(self.split, ArraySplit) else short_side,
-            "interpolation": data.interpolation,
+            "interpolation": self._interpolation,
             "workers": data.workers,
             "on_error": data.on_error,
             "reported": self._reported,
