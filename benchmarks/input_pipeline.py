@@ -175,8 +175,10 @@ def flaxzoo_batches(files: list[str], workers: int) -> Iterator[Any]:
     from flaxzoo.data.stream import train_batches
 
     split = FileSplit(files, np.zeros(len(files), np.int32))
-    options = {"batch_size": BATCH, "image_size": SIZE, "num_steps": len(files) // BATCH}
-    with train_batches(split, seed=0, workers=workers, **options) as batches:
+    steps = len(files) // BATCH
+    with train_batches(
+        split, seed=0, batch_size=BATCH, image_size=SIZE, num_steps=steps, workers=workers
+    ) as batches:
         for batch in batches:
             yield batch["image"]
 
@@ -213,7 +215,7 @@ def torch_batches(files: list[str], workers: int) -> Iterator[Any]:
 
 def tf_batches(files: list[str], workers: int, antialias: bool = True) -> Iterator[Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf  # pyright: ignore[reportMissingImports]
+    tf: Any = importlib.import_module("tensorflow")
 
     def crop(path: Any) -> Any:
         data = tf.io.read_file(path)

@@ -92,7 +92,7 @@ def test_a_file_lost_on_the_way_stops_the_run_with_its_last_step_saved(
 
 def test_a_validation_that_fails_is_made_up_for(streamed, pets, tmp_path, saved_arrays):
     """The rates from step 7 on depend on the validation at step 6."""
-    streamed.schedule = ScheduleConfig(name="plateau", patience=0, threshold=0.9)
+    streamed.schedule = ScheduleConfig(name="plateau", patience=0, threshold=1.0)
     whole = train(streamed, tmp_path / "whole", quiet=True)
     path = pets / "val" / "dog" / "02.png"
     content = path.read_bytes()
