@@ -96,6 +96,15 @@ def test_large_boxes_are_decoded_in_part(monkeypatch, size, decoded):
     assert np.abs(crop.astype(int) - whole).max() <= 8  # a shift by half a pixel would be 12
 
 
+def test_a_crop_outlives_the_next_one(monkeypatch):
+    """Both are the whole image, which is decoded into memory that is used again."""
+    monkeypatch.setattr(random_crop, "random_box", lambda *_: (0, 0, 16, 16))
+    files = [encoded(photograph(16, 16, channels)) for channels in (3, 1)]
+    crops = [random_resized_crop_of_file(file, 16, rng()) for file in files]
+    for file, crop in zip(files, crops, strict=True):
+        np.testing.assert_array_equal(crop, decode(file))
+
+
 def test_what_simplejpeg_refuses_is_left_to_pillow():
     """A JPEG with rubbish in its middle: libjpeg warns, and Pillow delivers what there is."""
     file = bytearray(encoded(photograph(120, 120), quality=95))
