@@ -1,8 +1,14 @@
 """CIFAR-10 in half an hour on two CPU cores.
 
-python train.py --config=configs/cifar10_fast.py:cifar10
-python train.py --config=configs/cifar10_fast.py:npz=PATH    CIFAR-10 as a .npz file
-python train.py --config=configs/cifar10_fast.py             the bundled digits
+    python train.py --config=configs/cifar10_fast.py:cifar10
+    python train.py --config=configs/cifar10_fast.py:npz=PATH    CIFAR-10 as a .npz file
+    python train.py --config=configs/cifar10_fast.py             the bundled digits
+
+ResNet-18 with a quarter of its channels and a stem that keeps 32 pixels; eight epochs in which the
+images grow from 16 pixels to 32 (Tan and Le 2021, https://arxiv.org/abs/2104.00298), with a rate
+that falls to 0 in a line. Measured with benchmarks/cifar10_fast.py: 85.0 % on the first 1,000 test
+images (standard error 1.1), in 23 min 29 s with compilation, on two cores of an x86_64 machine that
+did other work besides; seed 0, n = 1.
 """
 
 from flaxzoo.config import Config
