@@ -12,6 +12,7 @@ Evaluation does none of this: see flaxzoo.data.transforms.
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -136,7 +137,7 @@ def _decode(encoded: bytes, channels: int, shape: tuple[int, int], reduction: in
         if count <= _KEPT:
             _local.buffer = buffer
     # Without a size simplejpeg decodes all pixels; with one, the fewest of libjpeg's scales.
-    least = {"min_height": height, "min_width": width} if reduction > 1 else {}
+    least: Any = {"min_height": height, "min_width": width} if reduction > 1 else {}
     kind = "RGB" if channels == 3 else "GRAY"
     return simplejpeg.decode_jpeg(encoded, kind, buffer=buffer, **least)
 
