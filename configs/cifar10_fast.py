@@ -20,8 +20,8 @@ FAST = {
     "label_smoothing": 0.1,
     "eval_every": "25%",
     "checkpoint.every": "25%",
-    "augment.flip": True,
     "augment.shift": 2,
+    "data.image_size": 32,
     "data.validation": 0.02,
     "data.train_sizes": (16, 16, 20, 24, 32),
     "model.name": "resnet18",
@@ -41,6 +41,6 @@ def get_config(arg: str = "digits") -> Config:
     return choose(
         arg,
         digits=DIGITS | {"model.name": "resnet_tiny"},
-        small=based_on(SMALL, FAST),
+        small=based_on(SMALL, FAST) | {"augment.flip": not arg.startswith("mnist")},
         imagenet={"v1": TORCHVISION | {"model.name": "resnet18"}},
     )
