@@ -285,9 +285,8 @@ def evaluated(model: str, recipe: str) -> Settings:
     >>> evaluated("swin_t", "v1")["data.resize"], evaluated("swin_t", "v1")["data.interpolation"]
     (232, 'bicubic')
     """
-    fields = ("image_size", "resize", "interpolation", "mean", "std")
     found = [w for w in model_info(model).weights if w.name == f"IMAGENET1K_{recipe.upper()}"]
-    return {f"data.{field}": getattr(weights, field) for weights in found for field in fields}
+    return {f"data.{name}": value for w in found for name, value in w.preparation.items()}
 
 
 def parse(arg: str, known: Sequence[str] = ("model", "recipe")) -> tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from flaxzoo.data import cifar, idx
 from flaxzoo.data.arrays import as_split
 from flaxzoo.data.dataset import ArraySplit, Dataset
 from flaxzoo.data.download import download
-from flaxzoo.data.options import Options, cache_dir
+from flaxzoo.data.options import Options
 from flaxzoo.errors import UserError
 
 DIGITS = tuple("0123456789")
@@ -163,15 +163,11 @@ def _dataset(name: str, classes: tuple[str, ...], parts: dict[str, ArraySplit]) 
 
 def _search(name: str, options: Options) -> list[Path]:
     """Returns the folders in which the files of `name` may be."""
-    roots = [_root(options)]
+    roots = [options.root]
     if options.data_dir is None:
         roots += [Path("data"), Path("~/.keras/datasets").expanduser()]
     folders = [root / below for root in roots for below in (name, ".", *FOLDERS[name])]
     return [folder for folder in folders if folder.is_dir()]
-
-
-def _root(options: Options) -> Path:
-    return (options.data_dir or cache_dir()).expanduser()
 
 
 def _idx_file(name: str, key: str, options: Options) -> Path:
@@ -184,14 +180,14 @@ def _idx_file(name: str, key: str, options: Options) -> Path:
 
 def _download(name: str, key: str, options: Options) -> Path:
     remote = REMOTES[name][key]
-    path = _root(options) / name / remote.file
+    path = options.root / name / remote.file
     advice = "; or train on npz=PATH (Keras's form), folder=PATH or the bundled digits"
     if name in KAGGLE:
         folder = path.parent
         advice = f"; or kaggle datasets download {KAGGLE[name]} --unzip -p {folder}{advice}"
     if not options.download:
         raise UserError(
-            f"{name} is not in {_root(options)} and download is off; fetch "
+            f"{name} is not in {options.root} and download is off; fetch "
             f"{remote.url} and put it at {path}{advice}"
         )
     return download(remote.url, path, sha256=remote.sha256, size=remote.size, advice=advice)

@@ -16,6 +16,11 @@ class Options:
     download: bool = True
     on_error: str = "raise"
 
+    @property
+    def root(self) -> Path:
+        """The folder below which archives and prepared sets are kept."""
+        return (self.data_dir or cache_dir()).expanduser()
+
 
 def cache_dir() -> Path:
     """Returns the default data directory, $FLAXZOO_DATA or ~/.cache/flaxzoo/data."""

@@ -14,7 +14,7 @@ from flaxzoo.data import layouts
 from flaxzoo.data.archives import Remote
 from flaxzoo.data.dataset import Dataset
 from flaxzoo.data.folder import load_folder
-from flaxzoo.data.options import Options, cache_dir
+from flaxzoo.data.options import Options
 from flaxzoo.errors import UserError
 
 _LISTED = "classes.txt"
@@ -60,14 +60,9 @@ def named(value: str) -> str | None:
     return next((name for name, original in ORIGINALS.items() if original.tfds == tfds), None)
 
 
-def root(options: Options) -> Path:
-    """Returns the folder below which archives and prepared sets are kept."""
-    return (options.data_dir or cache_dir()).expanduser()
-
-
 def images_folder(name: str, options: Options) -> Path:
     """Returns where `name` is unpacked; it exists only whole."""
-    return root(options) / name / "images"
+    return options.root / name / "images"
 
 
 def load(name: str, options: Options) -> Dataset:
@@ -113,7 +108,7 @@ def command(name: str, options: Options) -> str:
 
 def advice(name: str, options: Options) -> str:
     """Returns how to get a set that is not there, in words that follow "...; "."""
-    original, folder = ORIGINALS[name], root(options) / name
+    original, folder = ORIGINALS[name], options.root / name
     if not original.manual:
         return f"{command(name, options)} downloads and unpacks it"
     files = " and ".join(remote.file for remote in original.files.values())

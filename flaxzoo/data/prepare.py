@@ -55,7 +55,7 @@ def prepare(name: str, options: Options) -> str:
         return "digits come with the package; there is nothing to prepare"
     if name in archives.REMOTES:
         data.load(name, data_dir=options.data_dir, validation=0)
-        return f"{name} is in {originals.root(options)}; train with --config=...:{name}{where}"
+        return f"{name} is in {options.root}; train with --config=...:{name}{where}"
     if original is None:
         directory = tfds_build.build(name, options)
         return f"{name} is in {directory}; train with --config=...:tfds={name}{where}"
@@ -116,7 +116,7 @@ def _unpack(name: str, files: dict[str, Path], part: Path) -> None:
 
 def _fetch(name: str, options: Options) -> dict[str, Path]:
     """Returns the files of a set: those that are on disk, and the others, downloaded."""
-    original, folder = originals.ORIGINALS[name], originals.root(options) / name
+    original, folder = originals.ORIGINALS[name], options.root / name
     found = {key: _on_disk(remote, folder) for key, remote in original.files.items()}
     missing = {key: original.files[key] for key, path in found.items() if path is None}
     if missing and original.manual:

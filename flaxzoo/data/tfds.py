@@ -147,7 +147,7 @@ def _not_prepared(value: str, options: Options) -> UserError:
     if original:
         instead = originals.ORIGINALS[original].instead
         return UserError(
-            f"{original} is not prepared in {originals.root(options)}; "
+            f"{original} is not prepared in {options.root}; "
             f"{originals.advice(original, options)}{instead and '; or '}{instead}"
         )
     found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

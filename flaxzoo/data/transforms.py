@@ -194,5 +194,4 @@ class Preparation:
 
 def evaluation(weights: "Weights") -> Preparation:
     """Returns how images were prepared when published weights were evaluated."""
-    names = (field.name for field in dataclasses.fields(Preparation))
-    return Preparation(**{name: getattr(weights, name) for name in names})
+    return Preparation(**weights.preparation)

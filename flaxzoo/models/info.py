@@ -20,6 +20,9 @@ from flaxzoo.errors import unknown
 from flaxzoo.layers import named_variables
 from flaxzoo.models import VARIANTS, create_model, takes
 
+# Fields of Weights, and of DataConfig: how images are prepared.
+PREPARATION = ("image_size", "resize", "interpolation", "mean", "std")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -46,6 +49,11 @@ class Weights:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     url: str
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """The fields that say how images are prepared, by their names."""
+        return {name: getattr(self, name) for name in PREPARATION}
 
 
 @dataclass(frozen=True)

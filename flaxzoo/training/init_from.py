@@ -25,6 +25,7 @@ from flaxzoo.errors import UserError
 from flaxzoo.layers import set_momentum
 from flaxzoo.models import create_model, options_of, takes
 from flaxzoo.models.base import Classifier
+from flaxzoo.models.info import PREPARATION
 from flaxzoo.training.run import read_metrics, score
 from flaxzoo.weight_files import read_state_dict
 
@@ -133,9 +134,6 @@ _ELSEWHERE = {
 }
 
 
-PREPARATION = ("image_size", "resize", "interpolation", "mean", "std")
-
-
 def preparation_of(init_from: str, model: str) -> dict[str, Any]:
     """Returns the fields of DataConfig that say how images were prepared for certain weights.
 
@@ -159,7 +157,7 @@ def preparation_of(init_from: str, model: str) -> dict[str, Any]:
         }  # fmt: skip
     else:
         weights = pretrained.of_file(path.name, model)
-    return {name: getattr(weights, name) for name in PREPARATION} if weights else {}
+    return weights.preparation if weights else {}
 
 
 def origin_of(workdir: Path, init_from: str) -> Origin | None:
