@@ -13,6 +13,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flaxzoo.errors import UserError
 
 AXIS = "batch"
+# XLA:CPU also hands single convolutions to YNNPACK since jax 0.10. To leave them to Eigen makes a
+# training step of resnet18 751 ms instead of 968, of mobilenet_v2 670 instead of 823 (16 images of
+# 128 pixels, two cores), of resnet50 no slower; the forward pass alone may be slower so.
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"
+}
 MIN_SHARDED = 4096  # elements; to gather a smaller array takes longer than its memory is worth
 
 
@@ -101,7 +107,14 @@ class Devices:
             )
 
         layout = (self.layout(state), self.replicated)
-        return jax.jit(gathered, donate_argnums=0, out_shardings=layout)
+        options = CPU_OPTIONS if self._on_recent_cpu else None
+        return jax.jit(gathered, donate_argnums=0, out_shardings=layout, compiler_options=options)
+
+    @property
+    def _on_recent_cpu(self) -> bool:
+        """An option that a compiler does not know is an error."""
+        cpu = self.mesh.devices.flat[0].platform == "cpu"
+        return cpu and jax.__version_info__ >= (0, 10)
 
     def compile_eval(self, step: Callable) -> Callable:
         """Compiles step(params, batch_stats, inputs, resident) for batches from `split`."""
