@@ -59,6 +59,10 @@ RESERVED = {
 }  # fmt: skip
 
 NEVER = {  # and what some files must not import at all
+    **{
+        f"flaxzoo/{room}/*": ["flaxzoo.commands*"]
+        for room in ("augment", "data", "layers", "models", "parity", "report", "training")
+    },
     "flaxzoo/training/step.py": ["flaxzoo.models*"],
     "tests/*": ["torch*", "parity_tests*"],
 }

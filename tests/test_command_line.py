@@ -1,5 +1,7 @@
 """python -m flaxzoo."""
 
+import csv
+import json
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from flaxzoo import __main__ as command_line
 from flaxzoo import cli
 from flaxzoo.cli import run_command
+from flaxzoo.commands import COMMANDS
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.training import loop
 from flaxzoo.training.interrupt import Interrupted
@@ -18,6 +21,7 @@ def call(monkeypatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["flaxzoo", *arguments])
     with pytest.raises(SystemExit) as stop:
         command_line.main()
+    assert isinstance(stop.value.code, int)
     return stop.value.code
 
 
@@ -25,7 +29,7 @@ def test_models_lists_what_matches(monkeypatch, capsys):
     assert call(monkeypatch, "models", "resnet1?") == 0
     output = capsys.readouterr().out
     assert "resnet18" in output
-    assert "11.69" in output  # million parameters
+    assert "11,689,512" in output
     assert "resnet50" not in output
 
 
@@ -112,3 +116,24 @@ def test_an_unknown_name_without_near_misses_lists_what_exists():
     assert str(unknown("shape", "xyz", ["round", "square"])) == (
         "unknown shape 'xyz'. known: round, square"
     )
+
+
+def test_models_for_programs(monkeypatch, capsys):
+    assert call(monkeypatch, "models", "resnet1?", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["model"], row["family"], row["parameters"]) == ("resnet18", "resnet", 11_689_512)
+    assert call(monkeypatch, "models", "resnet1?", "--csv") == 0
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (row["model"], row["top1"]) == ("resnet18", "69.758")
+
+
+def test_help_names_every_command(monkeypatch, capsys):
+    assert call(monkeypatch, "--help") == 0
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"train"}))
+def test_the_help_of_a_command_has_examples(monkeypatch, capsys, name):
+    assert call(monkeypatch, name, "--help") == 0
+    assert f"examples:\n  flaxzoo {name}" in capsys.readouterr().out

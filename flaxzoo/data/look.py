@@ -1,8 +1,7 @@
-"""`python -m flaxzoo data SPEC`: what is in a data set, and what looks wrong with it."""
+"""What is in a data set, and what looks wrong with it."""
 
-import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flaxzoo import picture
-from flaxzoo.data import Dataset, EncodedSplit, Split, gallery, load
+from flaxzoo.data import Dataset, EncodedSplit, Split, gallery
 from flaxzoo.data.survey import Place, Survey, copies, file_digests, spread, survey
 
 SAMPLE = 2_000  # images of each split that are decoded, unless all are asked for
@@ -27,28 +26,6 @@ _NO_CLASSES = {
     "train", "training", "val", "valid", "validation", "test", "testing", "images", "labels",
     "annotations", "__macosx",
 }  # fmt: skip
-
-
-def data_command(argv: Sequence[str]) -> None:
-    """Looks at a data set: `SPEC [--data_dir=DIR] [--output=FILE.png] [--all]`.
-
-    Raises:
-        UserError: there is no such data set, it cannot be used, or the picture cannot be written.
-    """
-    parser = argparse.ArgumentParser(
-        prog="flaxzoo data",
-        description="Prints splits, classes, sizes and pixel statistics of a data set, warns of "
-        "what looks wrong, and draws some images of each class.",
-    )
-    parser.add_argument("spec", metavar="SPEC", help="as in configs: digits, folder=PATH, ...")
-    parser.add_argument("--data_dir", metavar="DIR", help="where archives and prepared sets lie")
-    parser.add_argument("--output", default="data.png", metavar="FILE.png", help="the picture")
-    parser.add_argument(
-        "--all", action="store_true", help=f"decode every image, not {SAMPLE:,} of each split"
-    )
-    arguments = parser.parse_args(argv)
-    dataset = load(arguments.spec, data_dir=arguments.data_dir, validation=0)
-    look(dataset, Path(arguments.output), decode_all=arguments.all)
 
 
 def look(dataset: Dataset, output: Path, *, decode_all: bool = False) -> None:

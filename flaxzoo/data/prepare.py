@@ -1,8 +1,6 @@
-"""`python -m flaxzoo data prepare NAME`: whatever a set needs before it can be trained on."""
+"""Whatever a set needs before it can be trained on."""
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from flaxzoo import data
@@ -15,29 +13,6 @@ from flaxzoo.data.unpack import unpack
 from flaxzoo.errors import UserError
 
 _ELSEWHERE = "choose another --data_dir"
-
-
-def prepare_command(argv: Sequence[str]) -> None:
-    """Prepares the set that a command line names, and says where it is and how to train on it.
-
-    Raises:
-        UserError: there is no such set, or it cannot be prepared.
-    """
-    parser = argparse.ArgumentParser(
-        prog="flaxzoo data prepare",
-        description="Downloads, verifies and unpacks a data set, or has TensorFlow Datasets "
-        "prepare it. What is prepared needs no network any more.",
-    )
-    parser.add_argument(
-        "name", help=f"{', '.join([*archives.REMOTES, *originals.ORIGINALS])}, or a name of TFDS"
-    )
-    parser.add_argument(
-        "--data_dir", metavar="DIR",
-        help="where to (default: $FLAXZOO_DATA or ~/.cache/flaxzoo/data; for a set that TFDS "
-        "prepares, $TFDS_DATA_DIR or ~/tensorflow_datasets)",
-    )  # fmt: skip
-    parsed = parser.parse_args(argv)
-    print(prepare(parsed.name, Options(Path(parsed.data_dir) if parsed.data_dir else None)))
 
 
 def prepare(name: str, options: Options) -> str:

@@ -13,9 +13,10 @@ import pytest
 from small_originals import EXPECTED, VALIDATION_LABELS, plant
 
 from flaxzoo import config, data
+from flaxzoo.commands import data as data_command
 from flaxzoo.data import disk, layouts, originals
 from flaxzoo.data.options import Options
-from flaxzoo.data.prepare import prepare, prepare_command
+from flaxzoo.data.prepare import prepare
 from flaxzoo.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
@@ -58,7 +59,7 @@ def test_a_set_is_downloaded_and_unpacked_and_needs_no_network_any_more(
     name, home, site, monkeypatch, capsys
 ):
     original = plant(name, *site, monkeypatch)
-    prepare_command([name, f"--data_dir={home}"])
+    data_command.run(["prepare", name, f"--data_dir={home}"])
     assert f"{name} is in {home / name / 'images'}; train with" in capsys.readouterr().out
     monkeypatch.setattr("flaxzoo.data.prepare.download", None)
     shutil.rmtree(site[0])

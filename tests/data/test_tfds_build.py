@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from flaxzoo import data
+from flaxzoo.commands import data as data_command
 from flaxzoo.data.options import Options
-from flaxzoo.data.prepare import prepare, prepare_command
+from flaxzoo.data.prepare import prepare
 from flaxzoo.errors import UserError
 
 pytest.importorskip("tensorflow_datasets", reason="TFDS is an optional dependency")
@@ -36,7 +37,7 @@ def failing(error: Exception):
 
 
 def test_tfds_prepares_a_set_and_does_not_do_it_again(tmp_path, pets, monkeypatch, capsys):
-    prepare_command(["tiny_pets", f"--data_dir={tmp_path}"])
+    data_command.run(["prepare", "tiny_pets", f"--data_dir={tmp_path}"])
     told = f"tiny_pets is in {tmp_path / 'tiny_pets' / '1.10.0'}; train with --config=...:tfds=tiny"
     assert told in capsys.readouterr().out
     assert len(data.load("tfds=tiny_pets", data_dir=tmp_path).train) == 30

@@ -1,0 +1,48 @@
+"""The command line, `python -m flaxzoo COMMAND`: a module of this package for each command.
+
+A module has `run(arguments)`, which gets what follows the command's name. It is imported when its
+command is called, so that `--help` needs no JAX.
+"""
+
+import importlib
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxzoo.errors import unknown
+
+COMMANDS = {
+    "train": "train a model; the same as train.py",
+    "data": "look at a data set, or get one",
+    "models": "list the models",
+    "parity": "compare models with their PyTorch twins",
+    "augmentations": "draw what each augmentation does",
+}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs the command that `arguments` begin with.
+
+    Raises:
+        UserError: there is no such command, or it cannot do what it was asked for.
+        SystemExit: it ends with another code than 0, or its flags are wrong.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _help()
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    importlib.import_module(f"flaxzoo.commands.{name}").run(rest)
+
+
+def _help() -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("usage: flaxzoo COMMAND ...\n", markup=False)
+    console.print("Image classifiers in JAX/Flax, equal to their PyTorch twins.\n", markup=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, what in COMMANDS.items():
+        table.add_row(f"  {name}", what)
+    console.print(table)
+    console.print("\nflaxzoo COMMAND --help tells more, with examples.", markup=False)

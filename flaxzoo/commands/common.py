@@ -1,0 +1,97 @@
+"""What commands share: parsers with examples, output for people and for programs."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flaxzoo.errors import unknown
+
+Row = Mapping[str, Any]
+
+
+def parser(name: str, description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Returns the parser of command `name`, whose help ends with `examples`."""
+    lines = "\n".join(f"  flaxzoo {name} {example}".rstrip() for example in examples)
+    return argparse.ArgumentParser(
+        prog=f"flaxzoo {name}",
+        description=description,
+        epilog=f"examples:\n{lines}",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the description and leaves the examples, a line each, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        kind = argparse.RawDescriptionHelpFormatter if "\n" in text else argparse.HelpFormatter
+        return kind._fill_text(self, text, width, indent)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Adds --json and --csv, which `write_rows` follows."""
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print JSON for programs")
+    formats.add_argument("--csv", action="store_true", help="print CSV for programs")
+
+
+def write_rows(
+    rows: Sequence[Row], columns: Mapping[str, tuple[str, str]], arguments: argparse.Namespace
+) -> None:
+    """Prints `rows`: as a table, or all that they hold as JSON or CSV.
+
+    Args:
+        rows: with equal keys. None is a value that is not known.
+        columns: of the table: a row's key, the title, and how a value is formatted (".2f").
+        arguments: parsed, with the flags of `add_format`.
+    """
+    if arguments.json:
+        json.dump(list(rows), sys.stdout, indent=2)
+        print()
+    elif arguments.csv:
+        writer = csv.DictWriter(sys.stdout, rows[0] if rows else columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        table = Table(box=None)
+        for title, _ in columns.values():
+            name = title == "model"
+            table.add_column(title, justify="left" if name else "right", no_wrap=name)
+        for row in rows:
+            cells = [(row[key], how) for key, (_, how) in columns.items()]
+            table.add_row(*("" if value is None else format(value, how) for value, how in cells))
+        Console().print(table)
+
+
+def matching(pattern: str) -> list[str]:
+    """Returns the variants that match a shell pattern.
+
+    Raises:
+        UserError: there is none.
+    """
+    from flaxzoo.models import VARIANTS, list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise unknown("model", pattern, VARIANTS)
+    return names
+
+
+def positive(what: type[int] | type[float]) -> Callable[[str], Any]:
+    """Returns what reads a flag that takes a positive number, for `add_argument(type=...)`."""
+
+    def read(text: str) -> Any:
+        value = what(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"must be positive; got {text}")
+        return value
+
+    read.__name__ = "number"
+    return read
