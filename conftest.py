@@ -6,6 +6,10 @@ It imports nothing of flaxzoo: shapes in signatures are only checked in modules 
 import os
 from pathlib import Path
 
+# Each program runs a few times on small images: compiling it well takes longer than that saves. In
+# the environment, so that the processes that tests start hear of it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 import pytest
 
@@ -29,14 +33,6 @@ def x64():
     """Turns float64 on for one test."""
     with (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64(True):  # jax < 0.8
         yield
-
-
-@pytest.fixture
-def compile_in_a_hurry():
-    """For programs that run a few times on small images: compiling them is most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

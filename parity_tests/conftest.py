@@ -30,7 +30,3 @@ if torch is None:
 
 @pytest.fixture(autouse=True)
 def _double_precision(x64): ...
-
-
-@pytest.fixture(autouse=True)
-def _in_a_hurry(compile_in_a_hurry): ...

@@ -103,7 +103,6 @@ def sam_step(model: torch.nn.Module, images, labels, rho: float, adaptive: bool)
     optimizer.step()
 
 
-@pytest.mark.usefixtures("compile_in_a_hurry")
 @pytest.mark.parametrize(("rho", "adaptive"), [(0.05, False), (0.5, True)])
 def test_a_step_of_sam_is_its_torch_twins(x64, rho, adaptive):
     twins = make_twins(

@@ -100,7 +100,7 @@ def test_without_an_argument_the_digits_are_trained(name):
 
 
 @each_config
-def test_the_default_run_trains(name, compile_in_a_hurry):
+def test_the_default_run_trains(name):
     config = config_of(name)
     config.batch_size = 16
     trainer, state = build(config)

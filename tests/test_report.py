@@ -179,5 +179,11 @@ def test_the_page_escapes_names(pictures):
 
 
 def test_pictures_that_others_draw_are_shown(pictures, review):
+    (pictures / "loss.png").rename(pictures / "embedding.png")
+    assert 'alt="embedding"' in full_page(pictures, review)
+
+
+def test_planned_rates_are_shown_until_the_run_has_ended(pictures, review):
     (pictures / "loss.png").rename(pictures / "schedule.png")
-    assert 'alt="schedule"' in full_page(pictures, review)
+    assert 'alt="schedule"' in full_page(pictures, None, summary=None)
+    assert 'alt="schedule"' not in full_page(pictures, review)

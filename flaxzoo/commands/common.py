@@ -62,7 +62,7 @@ def write_rows(
     else:
         table = Table(box=None)
         for title, _ in columns.values():
-            name = title == "model"
+            name = title in ("model", "run")
             table.add_column(title, justify="left" if name else "right", no_wrap=name)
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]

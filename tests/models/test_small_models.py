@@ -13,8 +13,6 @@ from flaxzoo.layers import Dropout, StochasticDepth
 from flaxzoo.training.state import split_model
 from tests.models.zoo import SMALL, call_parts, each, noise, smallest, without_noise
 
-pytestmark = pytest.mark.usefixtures("compile_in_a_hurry")
-
 
 @functools.cache
 def small(name: str, dtype: str = "float32"):

@@ -38,10 +38,6 @@ def moved(config: OptimizerConfig, model, params) -> dict[str, bool]:
     return {name: bool(jnp.any(update != 0)) for name, update in updates.items()}
 
 
-@pytest.fixture(autouse=True)
-def _in_a_hurry(compile_in_a_hurry): ...
-
-
 def test_every_option_is_some_algorithms_and_every_one_of_theirs_can_be_set():
     ours = {f.name for f in dataclasses.fields(OptimizerConfig) if f.default is None}
     theirs = {o for make in OPTIMIZERS.values() for o in inspect.signature(make).parameters}
