@@ -23,7 +23,7 @@ def runs(tmp_path):
                 "epoch": i,
                 "train_loss": 1 / i,
                 "learning_rate": rate,
-                "seconds": float(i),
+                "seconds": 9.5,
             }
             | ({"val_accuracy": 0.2 * i, "val_loss": 1.5} if i % 2 else {})
             for i in range(1, 5)
@@ -39,8 +39,8 @@ def runs(tmp_path):
 def test_a_table_of_figures_and_of_the_settings_that_differ(runs, capsys):
     commands.run(["report", str(runs / "slow"), str(runs / "fast")])
     lines = capsys.readouterr().out.splitlines()
-    assert re.search(r"slow +resnet_tiny +4 +0\.2500 +60\.00% +4", lines[1])
-    assert re.search(r"fast +resnet_tiny +4 +0\.2500 +60\.00% +75\.00% +4", lines[2])
+    assert re.search(r"slow +resnet_tiny +4 +0\.2500 +60\.00% +10", lines[1])
+    assert re.search(r"fast +resnet_tiny +4 +0\.2500 +60\.00% +75\.00% +10", lines[2])
     assert lines[3:] == ["optimizer.learning_rate: 0.01, 0.1"]
 
 
