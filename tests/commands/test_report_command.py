@@ -20,7 +20,7 @@ def runs(tmp_path):
         rows = [
             {
                 "step": 10 * i,
-                "epoch": i,
+                "epoch": float(i),
                 "train_loss": 1 / i,
                 "learning_rate": rate,
                 "seconds": 9.5,
