@@ -78,6 +78,15 @@ def test_exit_codes(error, code, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_reader_that_leaves_early_is_no_fault(capfd):
+    def command():
+        raise BrokenPipeError
+
+    assert run_command(command) == 1
+    print("nobody reads this", flush=True)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("flags", "how"),
     [
