@@ -17,6 +17,7 @@ COMMANDS = {
     "data": "look at a data set, or get one",
     "models": "list the models",
     "parity": "compare models with their PyTorch twins",
+    "benchmark": "time models, also against PyTorch",
     "report": "compare runs: a table, differing settings, curves",
     "augmentations": "draw what each augmentation does",
 }
