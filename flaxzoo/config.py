@@ -247,7 +247,7 @@ class Config:
     label_smoothing: float = 0.0
     class_weights: str = "none"  # of the loss: see flaxzoo.class_weights
     dtype: str = "auto"  # float32, bfloat16, float16, or auto: bfloat16 on TPU and GPU
-    remat: bool = False  # less memory for more computation: norms and activations run twice
+    remat: bool = False  # less memory for more computation: blocks run twice
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
     shard_params: bool = False  # split large parameters and their optimiser state over the devices
     eval_every: str = "1 epochs"

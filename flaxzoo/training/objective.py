@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from flaxzoo.config import Config
 from flaxzoo.layers import BatchNorm, freeze_statistics
 from flaxzoo.losses import LOSSES, distillation_per_image
+from flaxzoo.training.remat import mark_blocks, rematerialised
 from flaxzoo.training.state import Arrays, ModelDef
 
 Batch = dict[str, Array]
@@ -40,6 +40,8 @@ def make_loss(
     def loss_fn(params: Arrays, batch_stats: Arrays, batch: Batch, key: Array, teacher: Any):
         model = model_def.bind(params, batch_stats)
         model.train()
+        if config.remat:
+            mark_blocks(model)
         if config.model.freeze_norm:
             freeze_statistics(model)
         if axis_name is not None:
@@ -64,11 +66,4 @@ def make_loss(
         metrics = {"loss": loss, "accuracy": jnp.mean(correct)}
         return loss, (metrics, model_def.batch_stats_of(model))
 
-    if not config.remat:
-        return loss_fn
-    return jax.checkpoint(loss_fn, policy=_is_product)  # type: ignore[return-value]
-
-
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What `remat` keeps from the forward pass; normalisations and activations run again."""
-    return primitive.name in ("dot_general", "conv_general_dilated")
+    return rematerialised(loss_fn) if config.remat else loss_fn

@@ -1,0 +1,70 @@
+"""Rematerialisation: the backward pass computes the inside of every block once more.
+
+Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016, https://arxiv.org/abs/1604.06174.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from flaxzoo.layers import Conv, Linear, Sequential
+
+_KEPT = "kept for the backward pass"
+
+
+def rematerialised(loss_fn: Callable) -> Callable:
+    """Returns a function equal to `loss_fn`, which keeps little of its forward pass.
+
+    That is what `mark_blocks` has marked in the model that it calls.
+    """
+    return jax.checkpoint(loss_fn, policy=_is_kept)  # type: ignore[return-value]
+
+
+def mark_blocks(model: nnx.Module) -> None:
+    """Has the blocks of `model` mark their outputs as what to keep.
+
+    A network without blocks, like VGG, keeps those of its products, and runs only normalisations
+    and activations again.
+    """
+    kept = list(_blocks(model))
+    if all(isinstance(block, Sequential) for block in kept):
+        kept = [node for _, node in nnx.iter_graph(model) if isinstance(node, Conv | Linear)]
+    for layer in kept:
+        layer.__class__ = _marking(type(layer))
+
+
+def _blocks(module: nnx.Module) -> Iterator[nnx.Module]:
+    """Yields the outermost modules that have modules in them and are called as one.
+
+    Sequences of such, like the stages of a ResNet, are not blocks; the modules in them are.
+    """
+    for child in _children(module):
+        nested = list(_blocks(child)) if isinstance(child, Sequential) else []
+        if nested or not callable(child):
+            yield from nested or _blocks(child)
+        elif _children(child):
+            yield child
+
+
+def _children(module: nnx.Module) -> list[nnx.Module]:
+    return [value for value in vars(module).values() if isinstance(value, nnx.Module)]
+
+
+@functools.cache
+def _marking(kind: type) -> type:
+    """Returns a class like `kind` that marks what it returns."""
+
+    class Marking(kind):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            mark = functools.partial(checkpoint_name, name=_KEPT)
+            return jax.tree.map(mark, super().__call__(*args, **kwargs))
+
+    return Marking
+
+
+def _is_kept(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    return primitive.name == "name" and parameters["name"] == _KEPT
