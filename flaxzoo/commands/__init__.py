@@ -17,6 +17,9 @@ COMMANDS = {
     "data": "look at a data set, or get one",
     "models": "list the models",
     "parity": "compare models with their PyTorch twins",
+    "evaluate": "accuracy and calibration of trained models",
+    "predict": "what a trained model takes images for",
+    "explain": "draw what a prediction rests on",
     "augmentations": "draw what each augmentation does",
 }
 
