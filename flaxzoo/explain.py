@@ -207,8 +207,8 @@ def _gradients(
 
     zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in stages]
     wanted = jnp.asarray(-1 if index is None else index)
-    gradients, (maps, logits, index) = jax.jit(jax.grad(logit, has_aux=True))(zeros, inputs, wanted)
-    return names, maps, gradients, np.asarray(logits), int(index)
+    gradients, (maps, logits, explained) = jax.jit(jax.grad(logit, has_aux=True))(zeros, inputs, wanted)
+    return names, maps, gradients, np.asarray(logits), int(explained)
 
 
 def _run(program: ClosedJaxpr, inputs: Sequence[Array], added: dict[Any, Array]) -> list[Array]:
