@@ -207,7 +207,9 @@ def _gradients(
 
     zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in stages]
     wanted = jnp.asarray(-1 if index is None else index)
-    gradients, (maps, logits, explained) = jax.jit(jax.grad(logit, has_aux=True))(zeros, inputs, wanted)
+    gradients, (maps, logits, explained) = jax.jit(jax.grad(logit, has_aux=True))(
+        zeros, inputs, wanted
+    )
     return names, maps, gradients, np.asarray(logits), int(explained)
 
 
