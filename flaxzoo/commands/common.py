@@ -94,7 +94,7 @@ def write_rows(
                 title,
                 justify="right" if how else "left",
                 no_wrap=title == "model",
-                overflow="fold",  # the ends of two paths tell them apart
+                overflow="fold" if title != "model" else "ellipsis",  # paths differ in their ends
             )
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]
