@@ -134,14 +134,16 @@ def saved_steps(directory: Path) -> list[int]:
     return [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
 
 
-def read_weights(checkpoint: Path) -> dict[str, np.ndarray]:
+def read_weights(checkpoint: Path, kind: str = "") -> dict[str, np.ndarray]:
     """Returns the parameters and running statistics in a checkpoint's folder, by dotted name.
 
-    The averaged ones, where the run kept an average. Nothing is written, and the model need not be
-    known.
+    Nothing is written, and the model need not be known.
+
+    Args:
+        kind: "raw", "ema" for averaged ones, or "" for these where the run kept an average.
 
     Raises:
-        UserError: the folder is no checkpoint of a run, or is damaged.
+        UserError: the folder is no checkpoint of a run, or is damaged, or has no average.
     """
     from orbax.checkpoint import v1
 
@@ -149,7 +151,9 @@ def read_weights(checkpoint: Path) -> dict[str, np.ndarray]:
     with _told(checkpoint, "read"):
         path = checkpoint.absolute()
         saved = ocp.checkpointables_metadata(path).metadata["state"]
-        wanted = ("ema",) if saved.get("ema") else ("params", "batch_stats")
+        if kind == "ema" and not saved.get("ema"):
+            raise UserError(f"{path} has no averaged weights: the run had config.ema.decay=0.")
+        wanted = ("ema",) if saved.get("ema") and kind != "raw" else ("params", "batch_stats")
         makers = {
             True: lambda array: np.empty(array.shape, array.dtype),
             False: lambda _: ocp.PLACEHOLDER,  # is not read

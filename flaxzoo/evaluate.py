@@ -26,7 +26,7 @@ def evaluate(
 
     `weights` holds "params" and "batch_stats", as `TrainState.weights` does.
     """
-    return _means(_judge(eval_step, weights, feed, devices, SUMS), feed)
+    return _means(judge(eval_step, weights, feed, devices, SUMS), feed)
 
 
 def predict(
@@ -36,7 +36,7 @@ def predict(
     devices: Devices,
 ) -> tuple[dict[str, float], Predictions]:
     """Returns what `evaluate` does, and how each image was judged."""
-    batches = _judge(eval_step, weights, feed, devices, SUMS + PER_IMAGE)
+    batches = judge(eval_step, weights, feed, devices, SUMS + PER_IMAGE)
     # Batches hold the images in the order of the split; the last one is padded.
     arrays = {k: np.concatenate([b[k] for b in batches])[: len(feed)] for k in PER_IMAGE}
     seen = np.flatnonzero(arrays["seen"])
@@ -50,14 +50,14 @@ def predict(
     return _means(batches, feed), predictions
 
 
-def _judge(
+def judge(
     eval_step: Callable[..., dict[str, Any]],
     weights: dict[str, Arrays],
     feed: Feed,
     devices: Devices,
     keys: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Returns `keys` of the results of each batch.
+    """Returns `keys` of the results of each batch, in the order of the split.
 
     Nothing waits for the device until the last batch was sent.
     """

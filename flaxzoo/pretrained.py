@@ -94,6 +94,15 @@ def of_file(file_name: str, model: str) -> Weights | None:
     return choose("imagenet", model) if known else None
 
 
+def model_of_file(file_name: str) -> str | None:
+    """Returns the model whose published weights are in a file of that name; None of another."""
+    for model in published():
+        for weights in model_info(model).weights:
+            if file_name in {name for _, name in _places(weights)}:
+                return model
+    return None
+
+
 def _places(weights: Weights) -> list[tuple[Path, str]]:
     """Returns folders, and what the file is called there; the last is flaxzoo's own."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

@@ -42,6 +42,34 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     formats.add_argument("--csv", action="store_true", help="print CSV for programs")
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which trained model: --model, --weights and --classes."""
+    parser.add_argument(
+        "--model", required=True, metavar="RUN_OR_WEIGHTS",
+        help="a run (its best checkpoint by validation), one of its checkpoints/STEP, a file of "
+        "weights (MODEL=FILE unless its name is published), or the name of published weights",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", choices=("raw", "ema"),
+        help="of a checkpoint, the trained ones or their average; default: the average where the "
+        "run kept one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", metavar="FILE",
+        help="names of the classes: a JSON list, or one a line; default: those of the run, or "
+        "numbers from 0",
+    )  # fmt: skip
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Adds --image-size and --batch-size."""
+    parser.add_argument(
+        "--image-size", type=positive(int), default=0, metavar="PIXELS",
+        help="default: that of the run or of the published weights",
+    )  # fmt: skip
+    parser.add_argument("--batch-size", type=positive(int), default=64, metavar="N")
+
+
 def write_rows(
     rows: Sequence[Row], columns: Mapping[str, tuple[str, str]], arguments: argparse.Namespace
 ) -> None:
@@ -61,9 +89,14 @@ def write_rows(
         writer.writerows(rows)
     else:
         table = Table(box=None)
-        for title, _ in columns.values():
+        for title, how in columns.values():
             name = title in ("model", "run")
-            table.add_column(title, justify="left" if name else "right", no_wrap=name)
+            table.add_column(
+                title,
+                justify="right" if how else "left",
+                no_wrap=name,
+                overflow="ellipsis" if name else "fold",  # paths differ in their ends
+            )
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]
             table.add_row(*("" if value is None else format(value, how) for value, how in cells))

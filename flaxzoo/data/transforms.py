@@ -149,6 +149,22 @@ def center_crop(image: Pixels, size: int, resize: int, interpolation: str = "bil
     return image[top : top + size, left : left + size]
 
 
+def crop_box(height: int, width: int, size: int, resize: int) -> tuple[float, float, float, float]:
+    """Returns (top, left, bottom, right) of what `center_crop` keeps, in pixels of the image.
+
+    Beyond the image where that is padded.
+    """
+    short = min(height, width)
+    edges = []
+    for side in (height, width):
+        new = int(resize * side / short)
+        # Padding puts the odd pixel behind, where a crop is rounded.
+        start = round((new - size) / 2) if new >= size else -((size - new) // 2)
+        edges.append((start * side / new, (start + size) * side / new))
+    (top, bottom), (left, right) = edges
+    return top, left, bottom, right
+
+
 def _resize(
     image: Pixels, size: tuple[int, int], interpolation: str
 ) -> UInt8[np.ndarray, "{size[0]} {size[1]} c"]:

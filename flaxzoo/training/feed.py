@@ -111,7 +111,11 @@ def resolve(config: Config, dataset: Dataset) -> Config:
             f"config.model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} "
             "classes: leave it at 0 to take the number from the data."
         )
-    data = _fill(config, dataset)
+    data = fill(config, dataset.channels, stored_size(dataset))
+    if not data.image_size:
+        raise UserError(
+            f"the images of {dataset.name} may have any size: set config.data.image_size."
+        )
     for field in ("mean", "std"):
         values = getattr(data, field)
         if len(values) not in (1, dataset.channels):
@@ -124,27 +128,34 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     return dataclasses.replace(config, data=data, model=model)
 
 
-def _fill(config: Config, dataset: Dataset) -> DataConfig:
+def stored_size(dataset: Dataset) -> int | None:
+    """Returns the larger side of the images of a set of arrays; None for files, of any size."""
+    train = dataset.train
+    return max(train.images.shape[1:3]) if isinstance(train, ArraySplit) else None
+
+
+def fill(config: Config, channels: int, stored: int | None) -> DataConfig:
     """Returns config.data with images prepared as for the weights of `init_from`, if known.
 
-    What the config says goes before. Arrays keep their size, and are not cropped.
+    What the config says goes before. Arrays keep their size, and are not cropped. Where nothing
+    says how large the images are to be, `image_size` is 0.
+
+    Args:
+        channels: of the data set.
+        stored: its `stored_size`.
     """
     data, model = config.data, config.model.name
     known = preparation_of(config.init_from, model) if config.init_from else {}
     size, resize = data.image_size, data.resize
-    if isinstance(dataset.train, ArraySplit):
-        size = size or max(dataset.train.images.shape[1:3])
+    if stored is not None:
+        size = size or stored
     else:
         size = size or known.get("image_size", 0)
         resize = resize or (known.get("resize", 0) if size == known.get("image_size") else 0)
-    if not size:
-        raise UserError(
-            f"the images of {dataset.name} may have any size: set config.data.image_size."
-        )
     own, values = data_config(data.source), {}
     for field in ("mean", "std"):
         found = getattr(data, field) or known.get(field) or getattr(own, field)
-        one = dataset.channels == 1 and len(found) == 3 and not getattr(data, field)
+        one = channels == 1 and len(found) == 3 and not getattr(data, field)
         values[field] = (sum(found) / 3,) if one else found
     how = data.interpolation or known.get("interpolation", "bilinear")
     return dataclasses.replace(data, image_size=size, resize=resize, interpolation=how, **values)

@@ -9,7 +9,8 @@ import ast
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from flaxzoo.layers import set_momentum
 from flaxzoo.models import create_model, options_of, takes
 from flaxzoo.models.base import Classifier
 from flaxzoo.models.info import PREPARATION
-from flaxzoo.training.run import read_metrics, score
+from flaxzoo.training.run import class_difference, read_metrics, score
 from flaxzoo.weight_files import read_state_dict
 
 ORIGIN_FILE = "init.json"
-_SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".tar", ".ckpt", ".th", ".npz")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".tar", ".ckpt", ".th", ".npz")
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def preparation_of(init_from: str, model: str) -> dict[str, Any]:
     if pretrained.is_name(init_from):
         weights = pretrained.choose(init_from, model)
     elif path.is_dir():
-        file = _workdir(path) / "config.json"
-        saved = _read_json(file) if file.exists() else {}
+        file = workdir_of(path) / "config.json"
+        saved = read_json(file) if file.exists() else {}
         before = preparation_of(saved["init_from"], model) if saved.get("init_from") else {}
         values = {name: saved.get("data", {}).get(name) for name in PREPARATION}
         return before | {
@@ -171,7 +172,7 @@ def origin_of(workdir: Path, init_from: str) -> Origin | None:
     path = workdir / ORIGIN_FILE
     if not path.exists() or not saved_steps(workdir / "checkpoints"):
         return None
-    saved = _read_json(path)
+    saved = read_json(path)
     if saved.get("init_from") != init_from:
         return None
     try:
@@ -230,7 +231,7 @@ def _source(init_from: str, model: ModelConfig) -> _Source:
     elif path.is_dir():
         return _run_source(path, model)
     elif not path.exists():
-        if "/" in init_from or path.suffix.lower() in _SUFFIXES:
+        if "/" in init_from or path.suffix.lower() in WEIGHT_SUFFIXES:
             raise _no_such(path)
         pretrained.choose(init_from, model.name)  # raises, with the nearest names
     weights = read_state_dict(path)
@@ -246,10 +247,10 @@ def _no_such(path: Path) -> UserError:
 
 def _run_source(path: Path, model: ModelConfig) -> _Source:
     """Reads the best checkpoint of a run, or the one that `path` is."""
-    workdir = _workdir(path)
+    workdir = workdir_of(path)
     one = workdir == path.absolute().parent.parent
-    checkpoint = path if one else _best_checkpoint(path, workdir)
-    config = _read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
+    checkpoint = path if one else best_checkpoint(path, workdir)
+    config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     saved = config.get("model") or {}
     name = saved.get("name", model.name)
     if name != model.name:
@@ -272,7 +273,20 @@ def _run_source(path: Path, model: ModelConfig) -> _Source:
     )
 
 
-def _workdir(path: Path) -> Path:
+def warn_of_other_classes(init_from: str, classes: Sequence[str], source: str) -> None:
+    """Says in the log where a run starts from one of as many, but other classes.
+
+    Its head fits, and is taken as it is: that may be meant, and may be a mistake.
+    """
+    path = Path(init_from).expanduser()
+    if pretrained.is_name(init_from) or not path.is_dir():
+        return
+    difference = class_difference(workdir_of(path), classes, source)
+    if difference and difference.same_number:
+        logging.getLogger("flaxzoo").warning("config.init_from: %s Its head is kept.", difference)
+
+
+def workdir_of(path: Path) -> Path:
     """Returns the folder of the run that `path` is, or is the checkpoints or a checkpoint of."""
     whole = path.absolute()
     if whole.name.isdigit() and whole.parent.name == "checkpoints":
@@ -280,13 +294,20 @@ def _workdir(path: Path) -> Path:
     return whole.parent if whole.name == "checkpoints" else path
 
 
-def _best_checkpoint(path: Path, workdir: Path) -> Path:
-    """Returns the run's checkpoint of the best validation accuracy, or the latest without any."""
+def best_checkpoint(path: Path, workdir: Path) -> Path:
+    """Returns the run's checkpoint of the best validation accuracy, or the latest without any.
+
+    Args:
+        path: what was asked for, the run's folder or that of its checkpoints.
+
+    Raises:
+        UserError: it has none.
+    """
     steps = saved_steps(workdir / "checkpoints")
     if not steps:
         held = sorted(p.name for p in path.iterdir())
         raise UserError(
-            f"config.init_from: {path} has no checkpoint; expected the folder of a run, one of its "
+            f"{path} has no checkpoint; expected the folder of a run, one of its "
             f"checkpoints/STEP, or a file of weights; it holds {', '.join(held[:8]) or 'nothing'}."
         )
     metrics = workdir / "metrics.jsonl"
@@ -296,7 +317,12 @@ def _best_checkpoint(path: Path, workdir: Path) -> Path:
     return workdir / "checkpoints" / str(best)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a file of a run.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

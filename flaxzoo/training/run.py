@@ -191,34 +191,73 @@ def _replace(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_classes(workdir: Path, classes: Sequence[str], source: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class ClassDifference:
+    """That a run was trained on other classes than those of a data set, in one sentence.
+
+    Attributes:
+        same_number: whether both have as many.
+    """
+
+    text: str
+    same_number: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def class_difference(workdir: Path, classes: Sequence[str], source: str) -> ClassDifference | None:
     """Compares the classes of a data set with those that the run in `workdir` was trained on.
 
-    Label i of the model means the i-th of them, so that the order counts as well. Where an older
-    run left no classes.json, nothing is compared.
+    Label i of the model means the i-th of them, so that the order counts as well.
 
     Args:
-        source: what a message calls the data set.
+        source: what the sentence calls the data set.
+
+    Returns:
+        What names the first difference; None without one, and where an older run left no
+        classes.json.
+
+    Raises:
+        UserError: that file is damaged.
+    """
+    trained = read_classes(workdir)
+    if trained is None or tuple(classes) == trained:
+        return None
+    pairs = itertools.zip_longest(trained, classes)
+    label, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    was, now = ("absent" if name is None else repr(name) for name in (was, now))
+    return ClassDifference(
+        f"{workdir} was trained on other classes than those of {source}: class {label} of its "
+        f"{len(trained)} was {was}, and of the {len(classes)} now is {now}.",
+        len(trained) == len(classes),
+    )
+
+
+def check_classes(workdir: Path, classes: Sequence[str], source: str) -> None:
+    """Refuses a data set of other classes than those of the run in `workdir`.
 
     Raises:
         UserError: they differ; the message names the first difference.
     """
+    difference = class_difference(workdir, classes, source)
+    if difference:
+        raise UserError(str(difference))
+
+
+def read_classes(workdir: Path) -> tuple[str, ...] | None:
+    """Returns the classes of the run in `workdir`, or None where an older run left none.
+
+    Raises:
+        UserError: its classes.json is damaged.
+    """
     path = workdir / CLASSES_FILE
     if not path.exists():
-        return
+        return None
     try:
-        trained = json.loads(path.read_text())
-    except ValueError:
+        return tuple(json.loads(path.read_text()))
+    except (ValueError, TypeError):
         raise UserError(f"{path} is damaged; expected a list of class names.") from None
-    if list(classes) == trained:
-        return
-    pairs = itertools.zip_longest(trained, classes)
-    label, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-    was, now = ("absent" if name is None else repr(name) for name in (was, now))
-    raise UserError(
-        f"{workdir} was trained on other classes than those of {source}: class {label} of its "
-        f"{len(trained)} was {was}, and of the {len(classes)} now is {now}."
-    )
 
 
 def _check_same(config_file: Path, values: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from flaxzoo.errors import UserError
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
-from flaxzoo.training.init_from import Origin, initial_model
+from flaxzoo.training.init_from import Origin, initial_model, warn_of_other_classes
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
@@ -82,7 +82,9 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     every = _every(config, clock)
     learning_rate = make_schedule(config.schedule, config.optimizer.learning_rate, clock)
     plateau = _plateau(config, feeds)
-    dtype = _compute_dtype(config.dtype)
+    dtype = compute_dtype(config.dtype)
+    if origin is None and config.init_from:
+        warn_of_other_classes(config.init_from, dataset.classes, dataset.name)
     model, origin = initial_model(config, dataset.channels, dtype, origin)
     _check_sizes(model, config, dataset.channels)
     optimizer = make_optimizer(config.optimizer, learning_rate, model)
@@ -210,7 +212,8 @@ def _sizes(config: Config, clock: Clock) -> dict[int, int | None]:
     return {round(clock.total_steps * i / len(sizes)): s for i, s in enumerate(sizes, 1)}
 
 
-def _compute_dtype(dtype: str) -> str:
+def compute_dtype(dtype: str) -> str:
+    """Returns what "auto" means on the devices that are here; other types are themselves."""
     if dtype != "auto":
         return dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"

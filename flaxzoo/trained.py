@@ -1,0 +1,330 @@
+"""Trained models by reference: of a run, of one of its checkpoints, of a file, or published.
+
+What evaluation, prediction and explanation begin with. A run says itself how its model is built and
+how images are prepared; of published weights that is known; of other files it is looked up by the
+name of the model: "resnet50=weights.pth".
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxzoo import data, pretrained
+from flaxzoo.adaptation import fit, set_eps
+from flaxzoo.checkpoint import read_weights, saved_steps
+from flaxzoo.config import PHOTOGRAPHS, Config, DataConfig, ModelConfig
+from flaxzoo.convert import load_torch, to_torch, to_torch_layout, torch_name
+from flaxzoo.data.transforms import Preparation
+from flaxzoo.errors import UserError, unknown
+from flaxzoo.models import VARIANTS, create_model, options_of
+from flaxzoo.models.base import Classifier
+from flaxzoo.training.feed import fill, stored_size
+from flaxzoo.training.init_from import (
+    WEIGHT_SUFFIXES,
+    best_checkpoint,
+    model_options,
+    origin_of,
+    read_json,
+    workdir_of,
+)
+from flaxzoo.training.run import read_classes
+from flaxzoo.training.trainer import compute_dtype
+from flaxzoo.weight_files import read_state_dict
+
+KINDS = ("raw", "ema")  # of the weights in a checkpoint: those that were trained, their average
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model with weights, and the images that it expects.
+
+    Attributes:
+        name: the reference it was asked for by.
+        path: the file or checkpoint that this stood for.
+        config: of the run; of a file, one that a run with its weights would have. `data` says how
+            images are prepared, with nothing left open.
+        model: in evaluation mode.
+        classes: their names in the order of the logits; None where nobody kept them.
+        workdir: of the run; None for a file.
+        kind: which weights of the checkpoint they are, "raw" or "ema"; "" for a file.
+    """
+
+    name: str
+    path: Path
+    config: Config
+    model: Classifier
+    classes: tuple[str, ...] | None
+    workdir: Path | None
+    kind: str
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to the pixels of a file before `flaxzoo.augment.normalize`."""
+        prepared = self.config.data
+        return Preparation(
+            prepared.image_size, prepared.resize, prepared.interpolation, prepared.mean,
+            prepared.std,
+        )  # fmt: skip
+
+    def class_name(self, index: int) -> str:
+        """Returns the name of a class, or its number where names are not known."""
+        return str(index) if self.classes is None else self.classes[index]
+
+    def class_index(self, text: str) -> int:
+        """Returns the class that `text` names, or counts to from 0; names go before.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        if self.classes is not None and text in self.classes:
+            return self.classes.index(text)
+        if text.isdecimal() and int(text) < self.model.num_classes:
+            return int(text)
+        last = self.model.num_classes - 1
+        raise unknown("class", text, self.classes or (f"0 to {last}",))
+
+
+def load_trained(
+    reference: str, *, kind: str = "", image_size: int = 0, source: str = "folder"
+) -> Trained:
+    """Returns the trained model that `reference` stands for.
+
+    Args:
+        reference: the folder of a run (its best checkpoint by validation accuracy) or of one of its
+            checkpoints/STEP; a file of weights, with the name of its model ("resnet50=FILE") unless
+            it has a published name; or the name of published weights, which are looked for where
+            torch and the Hugging Face hub keep them, and downloaded where they are not.
+        kind: of a checkpoint's weights: one of KINDS, or "" for those that the run reported, the
+            average where it kept one.
+        image_size: height and width in pixels; 0 for that of the run or of the published weights.
+        source: the data set that it is for; it decides how images are normalised, and for arrays
+            their size, where nothing is published about a file.
+
+    Raises:
+        UserError: there is no such run, checkpoint, file or name, or its weights do not fit.
+    """
+    if kind not in ("", *KINDS):
+        raise unknown("kind of weights", kind, KINDS)
+    variant, of = _split(reference)
+    if not pretrained.is_name(of) and Path(of).expanduser().is_dir():
+        return _of_run(reference, variant, Path(of).expanduser(), kind, image_size)
+    if kind == "ema":
+        raise UserError(f"{reference} is no run: averaged weights are kept in checkpoints alone.")
+    return _of_file(reference, variant, of, image_size, source)
+
+
+def find_trained(references: Sequence[str]) -> list[str]:
+    """Returns a reference for each model: folders of several are replaced by what they hold.
+
+    That is the runs in a folder and its files of weights, sorted by name; or of RUN/checkpoints
+    all of them, by step.
+
+    Raises:
+        UserError: a folder holds nothing of that kind.
+    """
+    found = []
+    for reference in references:
+        path = Path(reference).expanduser()
+        if pretrained.is_name(reference) or not path.is_dir():
+            found.append(reference)
+        elif path.absolute().name == "checkpoints" and saved_steps(path):
+            found += [str(path / str(step)) for step in sorted(saved_steps(path))]
+        elif (path / "checkpoints").is_dir() or path.name.isdigit():
+            found.append(reference)
+        else:
+            found += _inside(path)
+    return found
+
+
+def read_class_names(path: Path, number: int) -> tuple[str, ...]:
+    """Returns the names in a file: a JSON list of them, or one a line.
+
+    Raises:
+        UserError: it cannot be read, or has another number of them than `number`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read names of classes in {path}: {error}") from None
+    if len(names) != number or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path} has {len(names)} names; the model has {number} classes.")
+    return tuple(names)
+
+
+def _inside(folder: Path) -> list[str]:
+    held = sorted(folder.iterdir())
+    found = [
+        str(path) for path in held
+        if saved_steps(path / "checkpoints") or path.suffix.lower() in WEIGHT_SUFFIXES
+    ]  # fmt: skip
+    if not found:
+        names = ", ".join(path.name for path in held[:8]) or "nothing"
+        raise UserError(
+            f"{folder} has no checkpoint; expected the folder of a run or of several, "
+            f"checkpoints/STEP, or files of weights; it holds {names}."
+        )
+    return found
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Returns (model, what has its weights) of "MODEL=PATH"; without a model, ""."""
+    variant, equals, rest = reference.partition("=")
+    return (variant, rest) if equals and rest and variant in VARIANTS else ("", reference)
+
+
+def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int) -> Trained:
+    workdir = workdir_of(path)
+    config = read_config(workdir)
+    if variant and variant != config.model.name:
+        raise UserError(f"{workdir} is a run of {config.model.name}, not of {variant}.")
+    one = workdir == path.absolute().parent.parent
+    checkpoint = path if one else best_checkpoint(path, workdir)
+    kind = kind or ("ema" if config.ema.decay else "raw")
+    arrays = read_weights(checkpoint, kind)
+    weights = {torch_name(k): to_torch_layout(k, value) for k, value in arrays.items()}
+    origin = origin_of(workdir, config.init_from)
+    options = dict(origin.options) if origin else {}
+    number, channels = _outputs_and_channels(config.model.name, weights)
+    config = _prepared(config, channels, image_size)
+    model = create_model(
+        config.model.name,
+        num_classes=number,
+        in_channels=channels,
+        dtype=compute_dtype(config.dtype),
+        **(options | model_options(config)),
+    )
+    load_torch(model, weights, naming="own", source_name=str(checkpoint))
+    if origin:
+        set_eps(model, origin.naming)
+    model.eval()
+    return Trained(
+        reference, checkpoint, _with_classes(config, number), model, read_classes(workdir),
+        workdir, kind,
+    )  # fmt: skip
+
+
+def _of_file(reference: str, variant: str, of: str, image_size: int, source: str) -> Trained:
+    variant = variant or _published_model(of)
+    path = Path(of).expanduser()
+    if pretrained.is_name(of):
+        path = pretrained.find(of, variant)
+    elif not path.exists():
+        raise UserError(f"there is no file, folder or published name {of!r}.")
+    weights = read_state_dict(path)
+    number, channels = _outputs_and_channels(variant, weights)
+    config = Config(
+        init_from=of,
+        model=ModelConfig(name=variant),
+        data=DataConfig(source=source, mean=(), std=()),
+        dtype="float32",
+    )
+    config = _prepared(config, channels, image_size)
+    decided = options_of(variant, weights, weights.metadata, channels)
+    model = create_model(
+        variant, num_classes=number, in_channels=channels, **(decided | model_options(config))
+    )
+    loaded = load_torch(model, weights, source_name=str(path))
+    set_eps(model, loaded.naming)
+    model.eval()
+    return Trained(reference, path, _with_classes(config, number), model, None, None, "")
+
+
+def _published_model(of: str) -> str:
+    """Returns the model that weights are of, which have a published name or are in such a file."""
+    if pretrained.is_name(of) and of != "imagenet":
+        return of.partition(".")[0]
+    if model := pretrained.model_of_file(Path(of).name):
+        return model
+    if of in VARIANTS:
+        pretrained.choose(of, of)  # raises: nothing is published of it
+    if not Path(of).expanduser().exists():
+        raise UserError(
+            f"there is no run, no file and nothing published by the name {of!r}; expected the "
+            "folder of a run, MODEL=FILE, or a name like resnet50 or resnet50.IMAGENET1K_V1."
+        )
+    raise UserError(f"nothing tells which model {of} has weights of: write MODEL={of}.")
+
+
+def _outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the length of the logits and the channels of the images that weights are made for."""
+    model = create_model(variant, abstract=True)
+    shapes = {key: value.shape for key, value in to_torch(model).items()}
+    arrays = {key: value for key, value in weights.items() if isinstance(value, np.ndarray)}
+    known, _ = fit(model, arrays, shapes, adapt=False, naming="auto")
+    head, first = f"{model.head_names[0]}.weight", f"{model.first_conv}.weight"
+    number = len(known[head]) if head in known else model.num_classes
+    return number, known[first].shape[1] if first in known else model.in_channels
+
+
+def read_config(workdir: Path) -> Config:
+    """Returns the config of the run in `workdir`.
+
+    Raises:
+        UserError: it is no run, its config.json is damaged, or a later version's.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} is no run: it has no config.json.")
+    return _typed(Config, read_json(path), str(path))
+
+
+def _typed(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """Makes a dataclass of what JSON made of one: groups are dicts, tuples are lists."""
+    known = {field.name: field.type for field in dataclasses.fields(kind)}
+    if unread := values.keys() - known.keys():
+        raise UserError(f"{where} has settings that this version does not know: {min(unread)}.")
+    groups = {name: of for name, of in known.items() if dataclasses.is_dataclass(of)}
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in groups:
+            fields[name] = _typed(groups[name], value, where)  # pyright: ignore[reportArgumentType]
+        else:
+            fields[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**fields)
+
+
+def _prepared(config: Config, channels: int, image_size: int) -> Config:
+    """Returns `config` with all in `data` that says how images are prepared.
+
+    A run on arrays, which are not cropped, gets files whose short side is made the size of these:
+    with square ones that is the same.
+    """
+    source = config.data
+    scaled = round(source.resize * image_size / source.image_size) if source.image_size else 0
+    if image_size:
+        source = dataclasses.replace(source, image_size=image_size, resize=scaled)
+    arrays = source.source.partition("=")[0] not in PHOTOGRAPHS
+    stored = source.image_size or _stored(source) if arrays else None
+    filled = fill(dataclasses.replace(config, data=source), channels, stored)
+    size = filled.image_size
+    if not size:
+        raise UserError(
+            f"nothing says which size of image {config.init_from} takes: set --image-size."
+        )
+    resize = size if arrays else filled.resize or math.floor(size / 0.875)
+    return dataclasses.replace(config, data=dataclasses.replace(filled, resize=resize))
+
+
+def _stored(source: DataConfig) -> int | None:
+    """Returns the size of the arrays that a run was trained on."""
+    try:
+        dataset = data.load(
+            source.source, data_dir=source.data_dir or None, validation=0, download=False
+        )
+    except UserError as error:
+        raise UserError(
+            f"the size of the images is that of {source.source}, or set it with --image-size; "
+            f"{error}"
+        ) from None
+    return stored_size(dataset)
+
+
+def _with_classes(config: Config, number: int) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=number))
