@@ -16,7 +16,7 @@ from flaxzoo.errors import InputError
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
 from flaxzoo.training.distributed import is_first, on_first
-from flaxzoo.training.init_from import ORIGIN_FILE, origin_of
+from flaxzoo.training.saved_run import ORIGIN_FILE, origin_of
 from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite

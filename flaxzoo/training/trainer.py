@@ -18,7 +18,8 @@ from flaxzoo.errors import UserError
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
-from flaxzoo.training.init_from import Origin, initial_model
+from flaxzoo.training.init_from import initial_model
+from flaxzoo.training.saved_run import Origin
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
