@@ -5,7 +5,10 @@ Which files exist, and where, is data: `flaxzoo.model_info(name).weights`.
 
 import os
 import re
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flaxzoo.data.download import download, read_text
 from flaxzoo.errors import UserError, unknown
@@ -44,6 +47,64 @@ def find(name: str, model: str) -> Path:
         advice=advice,
         elsewhere="set XDG_CACHE_HOME, or give the path of a file of weights",
     )
+
+
+def listed(pattern: str = "*") -> list[dict[str, Any]]:
+    """Returns a row for each published file whose model, or model.weights, matches a shell pattern.
+
+    Its keys: model, weights, top1 (percent, of ImageNet), classes, image_size (pixels), megabytes
+    (10^6 bytes, of the file, or of its parameters where it is not here), sha256 (the digits that
+    are known), path (on this machine, or None), local ("yes" or "") and url.
+
+    Raises:
+        UserError: there is none.
+    """
+    rows = []
+    for model, published_rows in published().items():
+        for row, weights in zip(
+            [row for row in published_rows if row["weights"]],
+            model_info(model).weights,
+            strict=True,
+        ):
+            if not any(map(partial(fnmatchcase, pat=pattern), (model, f"{model}.{weights.name}"))):
+                continue
+            path = local(weights.url)
+            size = path.stat().st_size if path else 4 * int(row["parameters"] or 0)
+            rows.append(
+                {
+                    "model": model,
+                    "weights": weights.name,
+                    "top1": weights.top1,
+                    "classes": weights.classes,
+                    "image_size": weights.image_size,
+                    "megabytes": size / 1e6 if size else None,
+                    "sha256": _first_digits(weights.url) or None,
+                    "path": str(path) if path else None,
+                    "local": "yes" if path else "",
+                    "url": weights.url,
+                }
+            )
+    if not rows:
+        known = [name for name, rows in published().items() if any(r["weights"] for r in rows)]
+        raise unknown("published weights", pattern, known)
+    return rows
+
+
+def named_model(name: str) -> str:
+    """Returns the variant that a name says, for `find`: "" of a repository at the hub.
+
+    Raises:
+        UserError: it says none.
+    """
+    if on_hub(name):
+        return ""
+    model = name.partition(".")[0]
+    if not is_name(name) or name == "imagenet":
+        known = [m for m, rows in published().items() if any(r["weights"] for r in rows)]
+        if model in known:
+            choose(name, model)  # raises, with the names of its weights
+        raise unknown("published weights", name, known)
+    return model
 
 
 def local(url: str) -> Path | None:
@@ -109,15 +170,15 @@ def choose(name: str, model: str) -> Weights:
 
 
 def of_file(file_name: str, model: str) -> Weights | None:
-    """Returns what is published of `model` in a file of that name; of another file, the default.
-
-    None where nothing of `model` is published.
-    """
-    known = model_info(model).weights
-    for weights in known:
-        if file_name in {name for _, name in _places(weights.url)}:
-            return weights
-    return choose("imagenet", model) if known else None
+    """Returns what is published of `model` in a file of that name, None where nothing is."""
+    return next(
+        (
+            weights
+            for weights in model_info(model).weights
+            if file_name in {name for _, name in _places(weights.url)}
+        ),
+        None,
+    )
 
 
 def _places(url: str) -> list[tuple[Path, str]]:

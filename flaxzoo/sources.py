@@ -15,7 +15,7 @@ import numpy as np
 from flaxzoo import pretrained
 from flaxzoo.errors import UserError
 from flaxzoo.models import options_of, takes
-from flaxzoo.models.info import PREPARATION
+from flaxzoo.models.info import PREPARATION, model_info
 from flaxzoo.weight_files import SUFFIXES, read_state_dict
 
 
@@ -156,6 +156,8 @@ def preparation_of(given: str, model: str) -> dict[str, Any]:
         return _preparation_of_run(path, model)
     else:
         weights = pretrained.of_file(path.name, model)
+        if weights is None and model_info(model).weights:
+            weights = pretrained.choose("imagenet", model)
     return weights.preparation if weights else {}
 
 

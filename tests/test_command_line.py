@@ -41,8 +41,8 @@ def test_a_pattern_without_a_match_gets_near_misses(monkeypatch, capsys):
 def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     assert call(monkeypatch, "modles") == 2
     assert capsys.readouterr().err == (
-        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, data, "
-        "models, parity, train\n"
+        "error: unknown command 'modles'; did you mean 'models'? known: augmentations, "
+        "convert, data, models, parity, pretrained, train\n"
     )
 
 

@@ -61,9 +61,9 @@ def write_rows(
         writer.writerows(rows)
     else:
         table = Table(box=None)
-        for title, _ in columns.values():
-            name = title == "model"
-            table.add_column(title, justify="left" if name else "right", no_wrap=name)
+        for title, how in columns.values():
+            name = title in ("model", "key")
+            table.add_column(title, justify="right" if how else "left", no_wrap=name)
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]
             table.add_row(*("" if value is None else format(value, how) for value, how in cells))
