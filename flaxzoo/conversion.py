@@ -7,6 +7,7 @@
 Values and their types stay as they are; names become those that torch's twin has today.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,9 +20,9 @@ import numpy as np
 
 from flaxzoo import pretrained
 from flaxzoo.adaptation import check_padding, fit, renaming, set_eps
-from flaxzoo.convert import to_torch
+from flaxzoo.convert import to_torch, torch_name
 from flaxzoo.errors import UserError
-from flaxzoo.layers.module import named_buffers
+from flaxzoo.layers.module import named_buffers, named_variables
 from flaxzoo.models import VARIANTS, create_model, takes
 from flaxzoo.models.base import Classifier
 from flaxzoo.models.info import model_info
@@ -233,7 +234,8 @@ def _fit(source: Source, name: str, image_size: int | None) -> Fit:
     found = made(3)
     classes, channels = _numbers(found)
     own = found.model.num_classes, found.model.in_channels
-    if (classes, channels) == own or found.problems.keys() - {"of another shape"}:
+    absent = sum(found.problems.get(status, 0) for status in ("missing", "left over"))
+    if (classes, channels) == own or absent > len(found.keys) / 10:  # another model altogether
         return found
     return made(channels, num_classes=classes)
 
@@ -292,26 +294,37 @@ def _candidates(weights: Mapping[str, Any]) -> list[str]:
 
     Making every model takes many seconds; a small one of each class tells enough.
     """
-    classes: dict[Callable, list[str]] = {}
-    for name, build in VARIANTS.items():
-        classes.setdefault(build.func, []).append(name)
-    shared = {}
-    for names in classes.values():
-        small = next((name for name in names if name.startswith("test_") or "tiny" in name), None)
-        model = create_model(small or names[0], abstract=True)
-        known = {_pattern(key) for key in to_torch(model)}
-        modules = {_pattern(module) for module in model.timm_keys()}
-        renamed, _ = renaming(model, weights, known, "auto")
+    found = []
+    for names, model, known, modules in _classes(tuple(VARIANTS)):
+        own, _ = renaming(model, weights, known, "own")
         timm, _ = renaming(model, weights, known, "timm")
-        shared[tuple(names)] = sum(
-            _pattern(renamed[key]) in known
+        shared = sum(
+            _pattern(own[key]) in known
             or _pattern(timm[key]) in known
             or _pattern(key.rpartition(".")[0]) in modules
             for key in weights
         )
-    return [
-        name for names, n in shared.items() if n > len(weights) / 2 for name in names
-    ]
+        found += names if shared > len(weights) / 2 else []
+    return found
+
+
+@functools.cache
+def _classes(variants: tuple[str, ...]) -> list[tuple[list[str], Classifier, set[str], set[str]]]:
+    """Returns, for each class: its variants, a small one, and the patterns of its arrays' names.
+
+    The last are those of the modules that timm calls otherwise, by timm's names.
+    """
+    classes: dict[Callable, list[str]] = {}
+    for name in variants:
+        classes.setdefault(VARIANTS[name].func, []).append(name)
+    table = []
+    for names in classes.values():
+        small = next((name for name in names if name.startswith("test_") or "tiny" in name), None)
+        model = create_model(small or names[0], abstract=True)
+        keys = {torch_name(name) for name in named_variables(model)} | named_buffers(model).keys()
+        known, modules = ({_pattern(k) for k in names} for names in (keys, model.timm_keys()))
+        table.append((names, model, known, modules))
+    return table
 
 
 def _pattern(name: str) -> str:
