@@ -207,9 +207,7 @@ def write(fit: Fit, out: str | Path) -> None:
     known = pretrained.of_file(path.name, name)
     preparation = known.preparation if known else {}
     if ours:
-        preparation = preparation_of(
-            str(path if path.is_dir() else path.parent), name
-        )
+        preparation = preparation_of(str(path if path.is_dir() else path.parent), name)
     complete = preparation if len(preparation) == 5 else None
     config = config_of(fit.model, classes=fit.source.classes, preparation=complete)
     write_saved(Path(out), config, state_dict)
@@ -226,9 +224,7 @@ def _fit(source: Source, name: str, image_size: int | None) -> Fit:
 
     def made(in_channels: int, **numbers: int) -> Fit:
         options = source.all_options(name, in_channels) | size
-        model = create_model(
-            name, in_channels=in_channels, abstract=True, **options, **numbers
-        )
+        model = create_model(name, in_channels=in_channels, abstract=True, **options, **numbers)
         return _compare(source, model)
 
     found = made(3)

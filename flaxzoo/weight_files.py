@@ -80,9 +80,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     elif tarfile.is_tarfile(path):
         read = _read_tar
     else:
-        raise UserError(
-            f"{path} is neither a file that torch.save wrote nor .safetensors or .npz."
-        )
+        raise UserError(f"{path} is neither a file that torch.save wrote nor .safetensors or .npz.")
     try:
         return _checked(path, read(path))
     except UserError:

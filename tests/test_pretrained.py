@@ -65,7 +65,11 @@ def test_every_published_file_has_an_address_and_a_place():
     [
         ("resnt50", "resnet50", "unknown published weights 'resnt50'; did you mean 'resnet50'"),
         ("resnet50.V3", "resnet50", "known: resnet50.IMAGENET1K_V1, resnet50.IMAGENET1K_V2"),
-        ("resnet50", "resnet18", "config.model.name=resnet50 of a run\\), or the weights 'imagenet'"),
+        (
+            "resnet50",
+            "resnet18",
+            "config.model.name=resnet50 of a run\\), or the weights 'imagenet'",
+        ),
         ("imagenet", "resnet_tiny", "no weights of resnet_tiny are published"),
     ],
 )

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flaxzoo import create_model, from_pretrained, model_info, save_pretrained, to_torch
-from flaxzoo import saved_model, weight_writing
+from flaxzoo import (
+    create_model,
+    from_pretrained,
+    model_info,
+    save_pretrained,
+    saved_model,
+    to_torch,
+    weight_writing,
+)
 from flaxzoo.config import Config, ModelConfig
 from flaxzoo.errors import UserError
 from flaxzoo.saved_model import eps_of, read_config
@@ -31,7 +38,9 @@ def model():
 
 @pytest.fixture
 def folder(model, tmp_path):
-    return save_pretrained(model, tmp_path / "mine", classes=("cat", "dog", "é"), preparation=WEIGHTS)
+    return save_pretrained(
+        model, tmp_path / "mine", classes=("cat", "dog", "é"), preparation=WEIGHTS
+    )
 
 
 def test_a_folder_gives_the_model_back(model, folder):
@@ -145,7 +154,10 @@ def test_another_programs_config_stays(model, tmp_path):
         ({"size": 3}, r"config\.json is damaged: it has size=3"),
         ({"preparation": {"mean": [0]}}, r"says image_size, resize, .*; got mean"),
         ({"options": {"plane": 8}}, "unknown option of resnet_tiny 'plane'"),
-        ({"num_classes": 4, "classes": []}, r"model\.safetensors are not those of this ResNet: .*fc\.weight"),
+        (
+            {"num_classes": 4, "classes": []},
+            r"model\.safetensors are not those of this ResNet: .*fc\.weight",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_is_told(folder, changes, words):
@@ -161,7 +173,9 @@ def test_damaged_files_are_told(folder):
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         from_pretrained(folder)
     weights.unlink()
-    with pytest.raises(UserError, match="incomplete: it has a config.json but no model.safetensors"):
+    with pytest.raises(
+        UserError, match="incomplete: it has a config.json but no model.safetensors"
+    ):
         from_pretrained(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"cannot read .*config\.json"):

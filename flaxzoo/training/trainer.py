@@ -19,10 +19,10 @@ from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.init_from import initial_model
-from flaxzoo.training.saved_run import Origin
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
+from flaxzoo.training.saved_run import Origin
 from flaxzoo.training.schedule import Schedule, make_schedule
 from flaxzoo.training.state import Arrays, ModelDef, TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_eval_step, make_train_step

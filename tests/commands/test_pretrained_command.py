@@ -58,8 +58,7 @@ def publish(hub, tmp_path, model: str = "resnet_tiny", digest: str | None = None
     content = path.read_bytes()
     digest = digest or hashlib.sha256(content).hexdigest()
     pointer = (
-        "version https://git-lfs.github.com/spec/v1\n"
-        f"oid sha256:{digest}\nsize {len(content)}\n"
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
     )
     hub[f"/{REPOSITORY}/raw/main/model.safetensors"] = pointer.encode()
     hub[f"/{REPOSITORY}/resolve/main/model.safetensors"] = content
