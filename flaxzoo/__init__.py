@@ -10,22 +10,27 @@ if TYPE_CHECKING:
     from flaxzoo.convert import load_torch, to_torch
     from flaxzoo.models import create_model, list_models
     from flaxzoo.models.info import model_info
+    from flaxzoo.saved_model import from_pretrained, save_pretrained
 
 __all__ = [
     "UserError",
     "__version__",
     "create_model",
+    "from_pretrained",
     "list_models",
     "load_torch",
     "model_info",
+    "save_pretrained",
     "to_torch",
 ]
 
 _HOMES = {
     "create_model": "flaxzoo.models",
+    "from_pretrained": "flaxzoo.saved_model",
     "list_models": "flaxzoo.models",
     "load_torch": "flaxzoo.convert",
     "model_info": "flaxzoo.models.info",
+    "save_pretrained": "flaxzoo.saved_model",
     "to_torch": "flaxzoo.convert",
 }
 

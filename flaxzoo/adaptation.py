@@ -8,7 +8,7 @@ silently: `Loaded` says what was.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,8 @@ def fit(
         shapes: what the model takes, by torch's names.
         adapt, naming: see `flaxzoo.load_torch`.
     """
-    weights, naming = _renamed(model, weights, shapes, naming)
+    names, naming = renaming(model, weights, shapes, naming)
+    weights = {names[key]: value for key, value in weights.items()}
     if naming == "timm":
         # timm has convolutions where torchvision has linear layers, with the same values.
         weights = {
@@ -136,22 +137,27 @@ def _architecture(config: Path) -> str:
     return str(content.get("architecture", "")) if isinstance(content, dict) else ""
 
 
-def _renamed(
-    model: nnx.Module, weights: Weights, shapes: Shapes, naming: str
-) -> tuple[Weights, str]:
-    """Returns the weights with today's names, and whose names they had."""
-    own = {_substituted(key, getattr(model, "old_names", ())): v for key, v in weights.items()}
+def renaming(
+    model: nnx.Module, keys: Iterable[str], wanted: Container[str], naming: str
+) -> tuple[dict[str, str], str]:
+    """Returns today's names of the keys of a file, and whose names they are, "own" or "timm".
+
+    Args:
+        wanted: torch's names of what the model takes.
+        naming: see `flaxzoo.load_torch`.
+    """
+    keys = list(keys)
+    own = {key: _substituted(key, getattr(model, "old_names", ())) for key in keys}
     modules = getattr(model, "timm_keys", dict)()
     patterns = getattr(model, "timm_names", ())
     if naming == "own" or not (modules or patterns):
         return own, "own"
     timm = {}
-    for key, value in weights.items():
+    for key in keys:
         module, _, leaf = key.rpartition(".")
-        timm[_substituted(f"{modules.get(module, module)}.{leaf}".lstrip("."), patterns)] = value
-    if naming == "timm" or len(timm.keys() & shapes.keys()) > len(own.keys() & shapes.keys()):
-        return timm, "timm"
-    return own, "own"
+        timm[key] = _substituted(f"{modules.get(module, module)}.{leaf}".lstrip("."), patterns)
+    known = [len({name for name in names.values() if name in wanted}) for names in (own, timm)]
+    return (timm, "timm") if naming == "timm" or known[1] > known[0] else (own, "own")
 
 
 def _substituted(key: str, patterns: tuple[tuple[str, str], ...]) -> str:

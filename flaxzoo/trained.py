@@ -24,18 +24,13 @@ from flaxzoo.data.transforms import Preparation
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.models import VARIANTS, create_model, options_of
 from flaxzoo.models.base import Classifier
+from flaxzoo.sources import read_json
 from flaxzoo.training.feed import fill, stored_size
-from flaxzoo.training.init_from import (
-    WEIGHT_SUFFIXES,
-    best_checkpoint,
-    model_options,
-    origin_of,
-    read_json,
-    workdir_of,
-)
+from flaxzoo.training.init_from import model_options
 from flaxzoo.training.run import read_classes
+from flaxzoo.training.saved_run import best_checkpoint, origin_of, workdir_of
 from flaxzoo.training.trainer import compute_dtype
-from flaxzoo.weight_files import read_state_dict
+from flaxzoo.weight_files import SUFFIXES, read_state_dict
 
 KINDS = ("raw", "ema")  # of the weights in a checkpoint: those that were trained, their average
 
@@ -162,7 +157,7 @@ def _inside(folder: Path) -> list[str]:
     held = sorted(folder.iterdir())
     found = [
         str(path) for path in held
-        if saved_steps(path / "checkpoints") or path.suffix.lower() in WEIGHT_SUFFIXES
+        if saved_steps(path / "checkpoints") or path.suffix.lower() in SUFFIXES
     ]  # fmt: skip
     if not found:
         names = ", ".join(path.name for path in held[:8]) or "nothing"

@@ -7,6 +7,7 @@ that rebuild tensors and refuses every other.
 """
 
 import collections
+import json
 import pickle
 import re
 import struct
@@ -21,7 +22,7 @@ import numpy as np
 
 from flaxzoo.errors import UserError
 
-_STORAGE_DTYPES = {
+STORAGE_DTYPES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
@@ -38,6 +39,8 @@ _LEGACY_START = pickle.dumps(_LEGACY_MAGIC, protocol=2)
 
 # Where a training checkpoint keeps its weights, the averaged ones first, as timm prefers them.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".tar", ".ckpt", ".th", ".npz")
+METADATA_KEY = "torch_metadata"  # of safetensors' header: StateDict.metadata as JSON
 _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and of torch.compile
 
 
@@ -54,9 +57,9 @@ class StateDict(dict[str, np.ndarray]):
 def read_state_dict(path: str | Path) -> StateDict:
     """Returns the tensors in a file of weights, by name.
 
-    Reads what any torch.save has written, and `.safetensors`. A training checkpoint may hold the
-    weights under `state_dict_ema`, `model_ema`, `state_dict` or `model`; the first of these that is
-    there is taken. The prefixes `module.` and `_orig_mod.` are removed.
+    Reads what any torch.save has written, `.safetensors` and `.npz`. A training checkpoint may
+    hold the weights under `state_dict_ema`, `model_ema`, `state_dict` or `model`; the first of
+    these that is there is taken. The prefixes `module.` and `_orig_mod.` are removed.
 
     Raises:
         UserError: the file is not there, cannot be read, is of another kind, or holds no dict of
@@ -69,7 +72,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}.") from None
     if start.startswith(b"PK\x03\x04"):
-        read = _read_zip
+        read = _read_npz if path.suffix == ".npz" else _read_zip
     elif start == _LEGACY_START:
         read = _read_legacy
     elif path.suffix == ".safetensors":
@@ -77,7 +80,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     elif tarfile.is_tarfile(path):
         read = _read_tar
     else:
-        raise UserError(f"{path} is neither a file that torch.save wrote nor .safetensors.")
+        raise UserError(f"{path} is neither a file that torch.save wrote nor .safetensors or .npz.")
     try:
         return _checked(path, read(path))
     except UserError:
@@ -124,9 +127,19 @@ def _checked(path: Path, content: Any) -> StateDict:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
-    return load_file(path)
+    with safe_open(path, framework="np") as file:
+        content: Any = collections.OrderedDict((key, file.get_tensor(key)) for key in file.keys())
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    if text:
+        content._metadata = json.loads(text)
+    return content
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _read_zip(path: Path) -> Any:
@@ -240,9 +253,9 @@ class _Unpickler(pickle.Unpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
-            return np.dtype(_STORAGE_DTYPES[name])
-        if module == "torch" and name.replace("Tensor", "Storage") in _STORAGE_DTYPES:
+        if module in ("torch", "torch.storage") and name in STORAGE_DTYPES:
+            return np.dtype(STORAGE_DTYPES[name])
+        if module == "torch" and name.replace("Tensor", "Storage") in STORAGE_DTYPES:
             return name  # the type of a tensor in a tar file
         allowed = {
             ("collections", "OrderedDict"): collections.OrderedDict,

@@ -33,7 +33,7 @@ ONLY = {
             "flaxzoo.models",
             "flaxzoo.convert",
             "flaxzoo.adaptation",
-            "flaxzoo.weight_files",
+            "flaxzoo.sources",  # by create_model(pretrained=...), when it is called
         ],
         OUTSIDE,
     ),

@@ -55,9 +55,9 @@ def test_every_published_file_has_an_address_and_a_place():
     ]
     assert len(chosen) > 100
     for weights in chosen:
-        (_, shared), (_, own) = pretrained._places(weights)
+        (_, shared), (_, own) = pretrained._places(weights.url)
         assert own.endswith((".pth", ".safetensors"))
-        assert pretrained._url(weights).endswith(shared.removeprefix("*/"))
+        assert pretrained._file_url(weights.url).endswith(shared.removeprefix("*/"))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,11 @@ def test_every_published_file_has_an_address_and_a_place():
     [
         ("resnt50", "resnet50", "unknown published weights 'resnt50'; did you mean 'resnet50'"),
         ("resnet50.V3", "resnet50", "known: resnet50.IMAGENET1K_V1, resnet50.IMAGENET1K_V2"),
-        ("resnet50", "resnet18", "set config.model.name=resnet50, or take the weights 'imagenet'"),
+        (
+            "resnet50",
+            "resnet18",
+            "config.model.name=resnet50 of a run\\), or the weights 'imagenet'",
+        ),
         ("imagenet", "resnet_tiny", "no weights of resnet_tiny are published"),
     ],
 )

@@ -14,9 +14,10 @@ from flaxzoo.config import Config
 from flaxzoo.errors import UserError
 from flaxzoo.layers.module import named_variables
 from flaxzoo.recipes import NEW_RECIPE, TORCHVISION, ema_per_step, for_thousands, parse
+from flaxzoo.sources import preparation_of
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.groups import matching
-from flaxzoo.training.init_from import model_options, preparation_of
+from flaxzoo.training.init_from import model_options
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.schedule import make_schedule
 from flaxzoo.training.trainer import build

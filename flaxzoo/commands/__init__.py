@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train a model; the same as train.py",
     "data": "look at a data set, or get one",
     "models": "list the models",
+    "convert": "carry weights from one kind of file to another",
+    "pretrained": "list published weights, or get them",
     "parity": "compare models with their PyTorch twins",
     "evaluate": "accuracy and calibration of trained models",
     "predict": "what a trained model takes images for",

@@ -90,7 +90,7 @@ def write_rows(
     else:
         table = Table(box=None)
         for title, how in columns.values():
-            name = title in ("model", "run")
+            name = title in ("model", "run", "key")
             table.add_column(
                 title,
                 justify="right" if how else "left",

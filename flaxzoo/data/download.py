@@ -71,6 +71,26 @@ def download(
     return path
 
 
+def read_text(url: str, most: int, *, advice: str = "") -> str:
+    """Returns what is at `url`, at most so many bytes of it.
+
+    Args:
+        advice: what to do instead; ends the message.
+
+    Raises:
+        UserError: no connection, a refusal or a broken transfer.
+    """
+    try:
+        with _open(url, 0) as response:
+            return response.read(most).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise UserError(
+            f"cannot read {url} ({_reason(error)}); put the file in its place yourself{advice}"
+        ) from error
+
+
 def unreachable(url: str) -> str | None:
     """Returns why there is no connection to the server of `url`; None if it answers, anything."""
     try:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flaxzoo import convert
-from flaxzoo.adaptation import Loaded
+from flaxzoo.adaptation import Loaded, set_eps
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
 from flaxzoo.models import (
@@ -49,7 +49,6 @@ from flaxzoo.models import (
     xception_aligned,
 )
 from flaxzoo.models.base import Classifier, integer
-from flaxzoo.weight_files import read_state_dict
 
 FAMILIES = (
     alexnet,
@@ -116,7 +115,7 @@ def create_model(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
     abstract: bool = False,
-    pretrained: str | Path | object | None = None,
+    pretrained: bool | str | Path | object | None = None,
     **options,
 ) -> Classifier:
     """Returns the model `name`, in training mode, initialised as its torch twin is.
@@ -129,10 +128,13 @@ def create_model(
         dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
         param_dtype: the type in which parameters are stored, one of DTYPES.
         abstract: shapes without values, in milliseconds; `to_torch` works on it.
-        pretrained: a file of weights with torch's or timm's names (see `load_torch`). With
-            `num_classes` or `in_channels` given, all but the head is loaded and the first
-            convolution adapted; what was not simply loaded is logged. What the file decides
-            (GoogLeNet's `transform_input`, MNASNet's `version`) is set unless given.
+        pretrained: weights to load: True for the default of those published, or the publisher's
+            name of others, "IMAGENET1K_V2"; "timm/resnet50.a1_in1k" at the Hugging Face hub; or the
+            path of a file with torch's or timm's names (see `load_torch`), of a run or its
+            checkpoint, or of a folder of `save_pretrained`. With `num_classes` or `in_channels`
+            given, all but the head is loaded and the first convolution adapted; what was not simply
+            loaded is logged. What the weights decide (GoogLeNet's `transform_input`, MNASNet's
+            `version`, the classes and options of a run) is set unless given.
         **options: what the variant's class takes, for example `stem="cifar"`.
 
     Raises:
@@ -141,16 +143,17 @@ def create_model(
     build = _variant(name)
     _check_options(str(name), build, options)
     _check_dtypes(dtype, param_dtype)
-    if pretrained is not None and not isinstance(pretrained, str | Path):
-        raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
-    weights = None if pretrained is None else read_state_dict(pretrained)
-    if weights is not None:
-        options = options_of(str(name), weights, weights.metadata, in_channels) | options
+    source = _source(str(name), pretrained)
     adapt = num_classes is not None or in_channels != 3
+    if source is not None:
+        options = source.all_options(str(name), in_channels) | options
+        num_classes = source.num_classes if num_classes is None else num_classes
+    chosen = _frozen(options)
     if num_classes is not None:
         options["num_classes"] = integer("num_classes", num_classes, 1)
     seed = integer("seed", seed, 0)
     model = build(in_channels=integer("in_channels", in_channels, 1), **options)
+    model.variant, model.variant_options = str(name), chosen
     model.dtype = jnp.dtype(dtype)
     if abstract:
         for variable in named_variables(model).values():
@@ -158,11 +161,32 @@ def create_model(
             assign(variable, spec)
     else:
         initialise(model, seed=seed, param_dtype=param_dtype)
-    if weights is not None:
-        loaded = convert.load_torch(model, weights, adapt=adapt, source_name=str(pretrained))
+    if source is not None:
+        loaded = convert.load_torch(
+            model, source.weights, adapt=adapt, naming=source.load_as, source_name=source.path
+        )
+        if source.load_as == "own":
+            set_eps(model, source.naming)
         if loaded != Loaded(naming=loaded.naming):
-            logging.getLogger("flaxzoo").warning("%s in %s: %s", name, pretrained, loaded)
+            logging.getLogger("flaxzoo").warning("%s in %s: %s", name, source.path, loaded)
     return model
+
+
+def _source(name: str, pretrained: object) -> Any:
+    """Returns the flaxzoo.sources.Source of `create_model(pretrained=...)`, None without any."""
+    if pretrained is None or pretrained is False:
+        return None
+    from flaxzoo.sources import open_source  # it knows what is published, of the models here
+
+    return open_source(pretrained, name)
+
+
+def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Returns options as a static attribute of a model: hashable, in the order of their names."""
+    return tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in sorted(options.items())
+    )
 
 
 def options_of(

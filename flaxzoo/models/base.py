@@ -88,6 +88,8 @@ class Classifier(nnx.Module):
         min_size: the smallest height and width that it can take.
         image_size: the only height and width that it can take, where it was made for one.
         dtype: the type it computes in; parameters keep theirs, statistics are float32 or better.
+        variant: its name in the registry.
+        variant_options: what `create_model` got for it beside classes and channels.
         version: of the torch model; torchvision's may build another net for weights of an old one.
 
     What a family says about itself:
@@ -103,6 +105,8 @@ class Classifier(nnx.Module):
 
     min_size: int = 1
     image_size: tuple[int, int] | None = None
+    variant: str = ""
+    variant_options: tuple[tuple[str, Any], ...] = ()
     version: int = 1
     first_conv: ClassVar[str] = "conv1"
     head_names: ClassVar[tuple[str, ...]] = ("fc",)

@@ -13,7 +13,7 @@ from flaxzoo.data import ArraySplit, Dataset, Split
 from flaxzoo.data.order import batch_indices, check_batch_size, eval_batches
 from flaxzoo.data.stream import balance_of, eval_batches_of, resident, train_batches
 from flaxzoo.errors import UserError
-from flaxzoo.training.init_from import preparation_of
+from flaxzoo.sources import preparation_of
 from flaxzoo.training.parallel import Devices
 
 Batches = Iterator[dict[str, np.ndarray]]

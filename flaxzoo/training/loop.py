@@ -16,12 +16,12 @@ from flaxzoo.errors import InputError
 from flaxzoo.evaluate import evaluate, predict
 from flaxzoo.report import Review
 from flaxzoo.training.distributed import is_first, on_first
-from flaxzoo.training.init_from import ORIGIN_FILE, origin_of
 from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.progress import ProgressLine
 from flaxzoo.training.run import Run, score
+from flaxzoo.training.saved_run import ORIGIN_FILE, origin_of
 from flaxzoo.training.state import Arrays, TrainState
 from flaxzoo.training.trainer import Trainer, build
 

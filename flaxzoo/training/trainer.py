@@ -18,10 +18,11 @@ from flaxzoo.errors import UserError
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
-from flaxzoo.training.init_from import Origin, initial_model, warn_of_other_classes
+from flaxzoo.training.init_from import initial_model, warn_of_other_classes
 from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
+from flaxzoo.training.saved_run import Origin
 from flaxzoo.training.schedule import Schedule, make_schedule
 from flaxzoo.training.state import Arrays, ModelDef, TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_eval_step, make_train_step
@@ -84,7 +85,7 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     plateau = _plateau(config, feeds)
     dtype = compute_dtype(config.dtype)
     if origin is None and config.init_from:
-        warn_of_other_classes(config.init_from, dataset.classes, dataset.name)
+        warn_of_other_classes(config, dataset.classes, dataset.name)
     model, origin = initial_model(config, dataset.channels, dtype, origin)
     _check_sizes(model, config, dataset.channels)
     optimizer = make_optimizer(config.optimizer, learning_rate, model)

@@ -37,7 +37,7 @@ from flaxzoo.models.base import Classifier
         ({"dtype": "float64"}, r"float64 needs .*jax_enable_x64"),
         ({"name": 18}, r"named by a string, one of list_models\(\); got 18"),
         ({"name": ["resnet18"]}, r"named by a string, .* got \['resnet18'\]"),
-        ({"pretrained": True}, r"the path of a file of weights; got True"),
+        ({"pretrained": 3}, r"takes True, the name of .*, or the path of .* a saved model; got 3"),
     ],
 )
 def test_what_cannot_be_made_is_refused(arguments, message):

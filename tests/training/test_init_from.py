@@ -18,10 +18,12 @@ from flaxzoo.data import ArraySplit, Dataset, FileSplit
 from flaxzoo.errors import UserError
 from flaxzoo.layers import BatchNorm
 from flaxzoo.layers.module import named_variables, value_of
+from flaxzoo.sources import preparation_of
 from flaxzoo.training.feed import resolve
-from flaxzoo.training.init_from import Origin, initial_model, origin_of, preparation_of
+from flaxzoo.training.init_from import initial_model
 from flaxzoo.training.loop import train
 from flaxzoo.training.run import Run
+from flaxzoo.training.saved_run import Origin, origin_of
 from flaxzoo.training.trainer import build
 
 HEAD = {"fc.kernel", "fc.bias"}
