@@ -201,16 +201,22 @@ def write(fit: Fit, out: str | Path) -> None:
     if not is_folder(out):
         write_state_dict(out, state_dict, state_dict._metadata)
         return
-    path, name = Path(fit.source.path), fit.model.variant
-    ours = fit.source.metadata is None
     set_eps(fit.model, fit._eps)
-    known = pretrained.of_file(path.name, name)
-    preparation = known.preparation if known else {}
-    if ours:
-        preparation = preparation_of(str(path if path.is_dir() else path.parent), name)
-    complete = preparation if len(preparation) == 5 else None
-    config = config_of(fit.model, classes=fit.source.classes, preparation=complete)
+    config = config_of(fit.model, classes=fit.source.classes, preparation=_preparation(fit))
     write_saved(Path(out), config, state_dict)
+
+
+def _preparation(fit: Fit) -> dict[str, Any]:
+    """Returns how images are prepared, where it is known of exactly these weights, or {}."""
+    path, name = Path(fit.source.path), fit.model.variant
+    if fit.source.metadata is not None:
+        known = pretrained.of_file(path.name, name)
+        return known.preparation if known else {}
+    found = preparation_of(str(path if path.is_dir() else path.parent), name)
+    if not {"image_size", "mean", "std"} <= found.keys():
+        return {}
+    # What a run leaves open: the short side is the crop's, resized bilinearly.
+    return {"resize": found["image_size"], "interpolation": "bilinear"} | found
 
 
 def is_folder(out: str | Path) -> bool:

@@ -182,8 +182,9 @@ def read_config(folder: str | Path) -> SavedConfig:
     odd += [f"{key}={v!r}" for key, v in saved.items() if type(v) is not _TYPES.get(key)]
     if odd:
         raise UserError(f"{path} is damaged: it has {', '.join(odd[:8])}.")
+    values: dict[str, Any] = saved | {"classes": tuple(map(str, saved["classes"]))}
     try:
-        return _checked(SavedConfig(**saved | {"classes": tuple(map(str, saved["classes"]))}))
+        return _checked(SavedConfig(**values))
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}") from None
 

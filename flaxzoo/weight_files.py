@@ -130,7 +130,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        content: Any = collections.OrderedDict((key, file.get_tensor(key)) for key in file.keys())
+        keys = file.keys()  # it cannot be iterated over itself
+        content: Any = collections.OrderedDict((key, file.get_tensor(key)) for key in keys)
         text = (file.metadata() or {}).get(METADATA_KEY)
     if text:
         content._metadata = json.loads(text)

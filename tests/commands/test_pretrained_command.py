@@ -120,7 +120,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_deleted(hub, tmp_path, cache):
 
 def test_a_file_of_another_model_is_told(hub, tmp_path):
     publish(hub, tmp_path, model="resnet20")
-    with pytest.raises(UserError, match="was downloaded, but the weights .* not those of resnet_t"):
+    with pytest.raises(UserError, match=r"was downloaded, but the weights .* not those of resnet"):
         commands.run(["pretrained", REPOSITORY, "--download", "--model=resnet_tiny"])
 
 
