@@ -87,6 +87,7 @@ def save_pretrained(
             holds another program's config.json.
     """
     config = config_of(model, classes=classes, preparation=preparation)
+    assert isinstance(model, Classifier)  # or there were no config of it
     weights = to_torch(model)
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in weights.values()):
         raise UserError("this model has no values to save: create it without abstract=True.")

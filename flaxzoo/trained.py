@@ -180,7 +180,7 @@ def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int
     if variant and variant != config.model.name:
         raise UserError(f"{workdir} is a run of {config.model.name}, not of {variant}.")
     one = workdir == path.absolute().parent.parent
-    checkpoint = path if one else best_checkpoint(path, workdir)
+    checkpoint = path if one else best_checkpoint(path, workdir, "a trained model")
     kind = kind or ("ema" if config.ema.decay else "raw")
     arrays = read_weights(checkpoint, kind)
     weights = {torch_name(k): to_torch_layout(k, value) for k, value in arrays.items()}
