@@ -228,7 +228,7 @@ def _fit(source: Source, name: str, image_size: int | None) -> Fit:
     """Fits weights to the variant as published, and where only those differ, to their numbers."""
     size = {} if image_size is None else {"image_size": image_size}
 
-    def made(in_channels: int, **numbers: int) -> Fit:
+    def made(in_channels: int, **numbers: Any) -> Fit:
         options = source.all_options(name, in_channels) | size
         model = create_model(name, in_channels=in_channels, abstract=True, **options, **numbers)
         return _compare(source, model)
