@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -87,8 +87,7 @@ def save_pretrained(
             holds another program's config.json.
     """
     config = config_of(model, classes=classes, preparation=preparation)
-    assert isinstance(model, Classifier)  # or there were no config of it
-    weights = to_torch(model)
+    weights = to_torch(cast(Classifier, model))
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in weights.values()):
         raise UserError("this model has no values to save: create it without abstract=True.")
     return write_saved(Path(folder), config, weights)

@@ -187,7 +187,7 @@ def test_other_weights_under_the_same_name_are_refused(folder):
 
 
 def test_what_create_model_did_not_make_is_refused(model, tmp_path):
-    with pytest.raises(UserError, match=r"that flaxzoo\.create_model made; got a dict"):
+    with pytest.raises(UserError, match=r"that flaxzoo\.create_model made; got a OrderedDict"):
         save_pretrained(to_torch(model), tmp_path)
     with pytest.raises(UserError, match="no values to save"):
         save_pretrained(create_model("resnet_tiny", abstract=True), tmp_path)
