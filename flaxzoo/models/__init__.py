@@ -123,7 +123,8 @@ def create_model(
 
     Args:
         name: a variant; see `list_models`.
-        num_classes: length of the logits; None for that of the published model.
+        num_classes: length of the logits; None for that of the published model; 0 for a model that
+            returns the embedding (see `Classifier.reset_classifier`).
         in_channels: channels of the images.
         seed: chooses the initial values; equal on every platform.
         dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
@@ -147,11 +148,14 @@ def create_model(
     if weights is not None:
         options = options_of(str(name), weights, weights.metadata, in_channels) | options
     adapt = num_classes is not None or in_channels != 3
-    if num_classes is not None:
+    headless = num_classes is not None and integer("num_classes", num_classes, 0) == 0
+    if num_classes is not None and not headless:
         options["num_classes"] = integer("num_classes", num_classes, 1)
     seed = integer("seed", seed, 0)
     model = build(in_channels=integer("in_channels", in_channels, 1), **options)
     model.dtype = jnp.dtype(dtype)
+    if headless:
+        model.reset_classifier(0)
     if abstract:
         for variable in named_variables(model).values():
             spec = jax.ShapeDtypeStruct(variable.shape, storage_dtype(variable, param_dtype))
