@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flaxzoo.convert import load_torch, to_torch
     from flaxzoo.models import create_model, list_models
     from flaxzoo.models.info import model_info
+    from flaxzoo.parameters import named_parameters
 
 __all__ = [
     "UserError",
@@ -18,6 +19,7 @@ __all__ = [
     "list_models",
     "load_torch",
     "model_info",
+    "named_parameters",
     "to_torch",
 ]
 
@@ -26,6 +28,7 @@ _HOMES = {
     "list_models": "flaxzoo.models",
     "load_torch": "flaxzoo.convert",
     "model_info": "flaxzoo.models.info",
+    "named_parameters": "flaxzoo.parameters",
     "to_torch": "flaxzoo.convert",
 }
 

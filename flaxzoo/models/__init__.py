@@ -104,7 +104,23 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def takes(name: str, option: str) -> bool:
     """Returns whether the class of variant `name` has an option of this name."""
-    return option in _options(_variant(name))
+    return option in default_options(name)
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Returns the options that variant `name` leaves open, with their defaults.
+
+    >>> default_options("resnet18")
+    {'num_classes': 1000, 'stem': 'imagenet', 'planes': 64}
+    """
+    build = _variant(name)
+    parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
+    decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
+    return {
+        p.name: build.keywords.get(p.name, p.default)
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD and p.name not in decided
+    }
 
 
 def create_model(
@@ -140,7 +156,7 @@ def create_model(
         UserError: a name, option or value that does not exist, with the nearest ones that do.
     """
     build = _variant(name)
-    _check_options(str(name), build, options)
+    _check_options(str(name), options)
     _check_dtypes(dtype, param_dtype)
     if pretrained is not None and not isinstance(pretrained, str | Path):
         raise UserError(f"pretrained takes the path of a file of weights; got {pretrained!r}.")
@@ -148,13 +164,12 @@ def create_model(
     if weights is not None:
         options = options_of(str(name), weights, weights.metadata, in_channels) | options
     adapt = num_classes is not None or in_channels != 3
-    headless = num_classes is not None and integer("num_classes", num_classes, 0) == 0
-    if num_classes is not None and not headless:
-        options["num_classes"] = integer("num_classes", num_classes, 1)
+    if num_classes is not None and integer("num_classes", num_classes, 0):
+        options["num_classes"] = num_classes
     seed = integer("seed", seed, 0)
     model = build(in_channels=integer("in_channels", in_channels, 1), **options)
     model.dtype = jnp.dtype(dtype)
-    if headless:
+    if num_classes == 0:
         model.reset_classifier(0)
     if abstract:
         for variable in named_variables(model).values():
@@ -191,16 +206,9 @@ def _variant(name: object) -> partial[Classifier]:
     return VARIANTS[name]
 
 
-def _options(build: partial) -> set[str]:
-    """Returns the names of the options of a variant's class that the variant leaves open."""
-    parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
-    decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - decided
-
-
-def _check_options(name: str, build: partial, options: dict) -> None:
+def _check_options(name: str, options: dict) -> None:
     """Refuses options that the class does not have or that the variant itself decides."""
-    known = _options(build)
+    known = default_options(name)
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
