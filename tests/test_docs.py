@@ -40,7 +40,6 @@ def test_pages_with_marks_are_found():
 
 
 def test_blocks_keep_their_lines():
-    text = "a\n<!-- run -->\n```python\nx = 1\n```\n```python\nno\n```\n<!-- run -->\n\n```python\ny\n```\n"
-    assert [(i, line) for i, line in enumerate(program(text).split("\n"), 1) if line] == [
-        (4, "x = 1"), (12, "y"),
-    ]  # fmt: skip
+    block, mark = "```python\nx = 1\n```\n", "<!-- run -->\n"
+    lines = program("text\n" + mark + block + block + mark + "\n" + block).split("\n")
+    assert {i: line for i, line in enumerate(lines, 1) if line} == {4: "x = 1", 12: "x = 1"}

@@ -145,8 +145,10 @@ def _print_facts(facts: dict[str, Any], info: ModelInfo) -> None:
 
 
 def _weights_line(weights: Weights) -> str:
-    accuracy = f"top-1 {weights.top1:.2f} %, top-5 {weights.top5:.2f} %" if weights.top1 else (
-        f"{weights.classes} classes" if weights.classes else "no head"
+    accuracy = (
+        f"top-1 {weights.top1:.2f} %, top-5 {weights.top5:.2f} %"
+        if weights.top1
+        else (f"{weights.classes} classes" if weights.classes else "no head")
     )
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (weights.mean, weights.std))
     return (

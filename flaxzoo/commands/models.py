@@ -92,9 +92,12 @@ def row(name: str) -> common.Row:
 
 def compared(info: ModelInfo) -> str | None:
     """Returns whose models a model was found equal to; None where it was compared with none."""
-    return ", ".join(
-        ("" if parity.equal else "NOT ")
-        + parity.against
-        + ("" if parity.gradients else " (outputs)")
-        for parity in info.parity
-    ) or None
+    return (
+        ", ".join(
+            ("" if parity.equal else "NOT ")
+            + parity.against
+            + ("" if parity.gradients else " (outputs)")
+            for parity in info.parity
+        )
+        or None
+    )

@@ -71,7 +71,7 @@ def stage_shapes(model: Any, height: int, width: int) -> dict[str, Shape]:
     names: list[str] = []
     graph, state = nnx.split(model)
 
-    def run(state: nnx.State, image: jax.Array) -> list[jax.Array]:
+    def run(state: Any, image: jax.Array) -> list[jax.Array]:
         copy = nnx.merge(graph, state)
         copy.eval()
         stages = dict(copy.run_stages(image))
