@@ -1,5 +1,6 @@
 """Looks into any classifier, by shapes alone, and puts new heads on it."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,11 +32,11 @@ class FeatureInfo:
     layout: Literal["nhwc", "nlc"]
 
 
-class Removed:
+class Removed(nnx.Module):
     """Stands where a head was: passes its input on, and keeps the layer, without values."""
 
     def __init__(self, layer: nnx.Module):
-        self.layer = layer
+        self.kept = lambda: layer  # a function, which hides the layer's parameters
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x
@@ -72,9 +73,9 @@ def stage_shapes(model: Any, height: int, width: int) -> dict[str, Shape]:
     graph, state = nnx.split(model)
 
     def run(state: Any, image: jax.Array) -> list[jax.Array]:
-        copy = nnx.merge(graph, state)
-        copy.eval()
-        stages = dict(copy.run_stages(image))
+        merged = nnx.merge(graph, state)
+        merged.eval()
+        stages = dict(merged.run_stages(image))
         names.extend(stages)  # a dict that comes back would be sorted
         return list(stages.values())
 
@@ -94,7 +95,8 @@ def replace_heads(model: Any, num_classes: int, *, seed: int) -> None:
         layer = getattr(parent, name, None)  # none where the parent is an auxiliary head left out
         if layer is None:
             continue
-        layer = layer.layer if isinstance(layer, Removed) else layer
+        if isinstance(layer, Removed):  # a copy, since copies of a model share what was kept
+            layer = copy.deepcopy(layer.kept())
         for leaf, variable in named_variables(layer).items():
             shape = (*variable.shape[:-1], num_classes or variable.shape[-1])
             assign(variable, jax.ShapeDtypeStruct(shape, variable.dtype))

@@ -11,7 +11,7 @@ from flaxzoo.layers.module import value_of
 from flaxzoo.models.surgery import FeatureInfo
 from flaxzoo.training.state import split_model
 from tests.models.test_variants import shapes
-from tests.models.zoo import EVERY, SMALL, abstract, each, noise, smallest
+from tests.models.zoo import EVERY, each, noise, smallest
 
 
 def sizes(model) -> dict[str, tuple[int, ...]]:
@@ -22,7 +22,15 @@ def in_heads(model, name: str) -> bool:
     return name.startswith(tuple(f"{head}." for head in model.head_names))
 
 
-@pytest.mark.parametrize("name", each(SMALL))
+# Every kind of stage: padded or not, maps or tokens, of any size or made for one.
+KINDS = [
+    "resnet_tiny", "convnet_bn", "test_alexnet", "test_darknet19", "test_gmlp", "test_lenet",
+    "test_maxvit", "test_mlp_mixer", "test_nin", "test_resnet_v2", "test_squeezenet", "test_swin",
+    "test_vit", "test_xception",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", each(KINDS))
 def test_channels_and_strides_are_those_of_the_maps(name):
     model, out = shapes(name)
     height, width = model.image_size or (max(model.min_size, 32),) * 2
@@ -67,7 +75,7 @@ def test_the_embedding_is_what_enters_the_head(name):
 
 @pytest.mark.parametrize("name", each(EVERY))
 def test_a_new_head_changes_the_classes_and_nothing_else(name):
-    model = abstract(name)
+    model, _ = shapes(name)
     classes, before = model.num_classes, sizes(model)
     try:
         model.reset_classifier(7)
@@ -168,6 +176,7 @@ def test_only_the_stages_asked_for_are_returned_and_nothing_after_them_is_comput
 
 def test_an_unknown_stage_is_refused():
     model = create_model("resnet_tiny")
+    model.eval()
     with pytest.raises(UserError, match=r"unknown stage of ResNet 'layr1'; did you mean 'layer1'"):
         jax.eval_shape(
             lambda x: model.feature_maps(x, ["layr1"]),
