@@ -7,6 +7,7 @@ A pattern is searched for in torch's names, the ones that state_dicts show: "^la
 import difflib
 import re
 from collections.abc import Collection
+from typing import Any
 
 from flax import nnx
 
@@ -27,7 +28,7 @@ def named_parameters(model: nnx.Module, pattern: str = "") -> dict[str, nnx.Para
     >>> list(named_parameters(create_model("resnet18", abstract=True), "^fc[.]"))
     ['fc.bias', 'fc.kernel']
     """
-    parameters = named_variables(model, nnx.Param)
+    parameters: dict[str, Any] = named_variables(model, nnx.Param)
     return {name: parameters[name] for name in find(pattern, parameters, "pattern")}
 
 

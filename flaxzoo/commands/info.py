@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(arguments)
     info = model_info(parsed.name)
     size = parsed.image_size or default_size(info)
-    options = {"image_size": size} if takes(info.name, "image_size") else {}
+    options: dict[str, Any] = {"image_size": size} if takes(info.name, "image_size") else {}
     model = create_model(info.name, abstract=True, **options)
     stages = stage_parts(model, size, size)
     strides = {feature.name: feature.stride for feature in model.feature_info()}

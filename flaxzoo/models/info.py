@@ -212,7 +212,7 @@ def products_of(equation: Any) -> Iterator[tuple[int, int]]:
 
     Those of its inner programs are included.
     """
-    out = equation.outvars[0].aval if equation.outvars else None
+    out: Any = equation.outvars[0].aval if equation.outvars else None
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval
         spec = equation.params["dimension_numbers"].rhs_spec
