@@ -1,8 +1,10 @@
 """Compares variants with PyTorch, one process a comparison, and writes docs/parity.md.
 
+It writes the short of it, flaxzoo/models/parity.csv, for `flaxzoo models` as well.
+
     python -m benchmarks.parity_table                 everything that is not measured yet
     python -m benchmarks.parity_table 'resnet*'       only these
-    python -m benchmarks.parity_table --render        only docs/parity.md, from what was measured
+    python -m benchmarks.parity_table --render        only the tables, from what was measured
 
 Each variant is compared in float64 and float32 with torchvision's or timm's own model, where one
 of them has it, and with its twin in torch_ref: features of every stage, logits, gradients, and
@@ -12,7 +14,9 @@ the memory allowed, the forward pass alone is compared, and the table says so.
 """
 
 import argparse
+import csv
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -28,6 +32,7 @@ from flaxzoo.models.info import ModelInfo, model_info
 
 RESULTS = FOLDER / "parity.json"
 TABLE = ROOT / "docs" / "parity.md"
+SHIPPED = ROOT / "flaxzoo" / "models" / "parity.csv"
 DTYPES = ("float64", "float32")
 GIB = 2**30
 # Arrays of the size of all parameters that are held at once: three SGD steps in both frameworks.
@@ -78,7 +83,8 @@ def main() -> None:
         measure(arguments)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(render(load(RESULTS)))
-    print(f"wrote {TABLE.relative_to(ROOT)}")
+    SHIPPED.write_text(render_csv(load(RESULTS)))
+    print(f"wrote {TABLE.relative_to(ROOT)} and {SHIPPED.relative_to(ROOT)}")
 
 
 def variants(pattern: str = "*") -> dict[str, ModelInfo]:
@@ -182,6 +188,26 @@ def render(results: dict[str, Result]) -> str:
             cells = " | ".join(map(cell, pair))
             lines.append(f"| `{name}` | {against} | {', '.join(sizes)} | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def render_csv(results: dict[str, Result]) -> str:
+    """Returns a row for each model and what it was compared with, without failed comparisons."""
+    pairs: dict[tuple[str, str], dict[str, Result]] = {}
+    for key, result in results.items():
+        name, against, dtype = key.split()
+        if "failed" not in result:
+            pairs.setdefault((name, against), {})[dtype] = result
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "against", "dtypes", "equal", "gradients"])
+    for name, against in sorted(pairs, key=lambda pair: (pair[0], pair[1] == "torch_ref")):
+        done = pairs[name, against]
+        equal = all(result["equal"] for result in done.values())
+        gradients = all("gradient" in result for result in done.values())
+        dtypes = " ".join(dtype for dtype in DTYPES if dtype in done)
+        flags = ["yes" if flag else "no" for flag in (equal, gradients)]
+        writer.writerow([name, against, dtypes, *flags])
+    return text.getvalue()
 
 
 def cell(result: Result | None) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flaxzoo.convert import load_torch, to_torch
     from flaxzoo.models import create_model, list_models
     from flaxzoo.models.info import model_info
+    from flaxzoo.parameters import named_parameters
     from flaxzoo.saved_model import from_pretrained, save_pretrained
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "list_models",
     "load_torch",
     "model_info",
+    "named_parameters",
     "save_pretrained",
     "to_torch",
 ]
@@ -30,6 +32,7 @@ _HOMES = {
     "list_models": "flaxzoo.models",
     "load_torch": "flaxzoo.convert",
     "model_info": "flaxzoo.models.info",
+    "named_parameters": "flaxzoo.parameters",
     "save_pretrained": "flaxzoo.saved_model",
     "to_torch": "flaxzoo.convert",
 }

@@ -31,7 +31,7 @@ class Loaded:
     Attributes:
         kept: heads that the model keeps, since the file's have another number of classes.
         adapted: what was changed to fit: the first convolution, to other channels.
-        ignored: what the file has and this model does without: auxiliary heads.
+        ignored: what the file has and this model does without: heads.
         naming: whose names the file had, "own" or "timm".
     """
 
@@ -78,7 +78,10 @@ def fit(
         }
     if adapt_weights := getattr(model, "adapt_weights", None):
         weights = adapt_weights(weights)
-    unneeded = tuple(f"{head}." for head in getattr(model, "optional", ()))
+    optional = getattr(model, "optional", ())
+    if getattr(model, "num_classes", None) == 0:
+        optional = (*optional, *getattr(model, "head_names", ()))
+    unneeded = tuple(f"{part}." for part in optional)
     ignored = sorted(k for k in weights if k not in shapes and unneeded and k.startswith(unneeded))
     weights = {key: value for key, value in weights.items() if key not in ignored}
     adapted, kept = [], []

@@ -18,6 +18,8 @@ FAMILIES = {path.stem for path in (ROOT / "flaxzoo/models").glob("*.py")} - {
     "__init__",
     "base",
     "info",
+    "summary",
+    "surgery",
 }
 OUTSIDE = ["*"]  # any module that is not of this project
 PROJECT = ("flaxzoo", "torch_ref", "tests", "parity_tests", "benchmarks", "configs", "train")

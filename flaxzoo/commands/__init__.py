@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model; the same as train.py",
     "data": "look at a data set, or get one",
     "models": "list the models",
+    "info": "tell all about a model: stages, layers, costs, paper, weights",
     "convert": "carry weights from one kind of file to another",
     "pretrained": "list published weights, or get them",
     "parity": "compare models with their PyTorch twins",

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -77,7 +78,8 @@ def write_rows(
 
     Args:
         rows: with equal keys. None is a value that is not known.
-        columns: of the table: a row's key, the title, and how a value is formatted (".2f").
+        columns: of the table: a row's key, the title, and how a value is formatted (".2f");
+            text, which has no format, stands left.
         arguments: parsed, with the flags of `add_format`.
     """
     if arguments.json:
@@ -89,18 +91,23 @@ def write_rows(
         writer.writerows(rows)
     else:
         table = Table(box=None)
-        for title, how in columns.values():
-            name = title in ("model", "run", "key")
+        for i, (title, how) in enumerate(columns.values()):
             table.add_column(
                 title,
                 justify="right" if how else "left",
-                no_wrap=name,
-                overflow="ellipsis" if name else "fold",  # paths differ in their ends
+                no_wrap=i == 0,
+                overflow="ellipsis" if i == 0 else "fold",  # paths differ in their ends
             )
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]
             table.add_row(*("" if value is None else format(value, how) for value, how in cells))
-        Console().print(table)
+        console().print(table)
+
+
+def console() -> Console:
+    """Returns where tables are printed: as wide as the terminal, or 100 where there is none."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=100 if piped else None, highlight=False)
 
 
 def matching(pattern: str) -> list[str]:

@@ -93,11 +93,16 @@ def initialise(model: nnx.Module, *, seed: int, param_dtype=jnp.float32) -> None
     variables = named_variables(model)
     values = {}
     for name, variable in variables.items():
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        value = variable.init(rng, variable.shape)
+        value = initial_value(variable, name, seed)
         values[name] = np.asarray(value, dtype=storage_dtype(variable, param_dtype))
     for name, array in jax.device_put(values).items():
         assign(variables[name], array)
+
+
+def initial_value(variable: nnx.Variable, name: str, seed: int) -> np.ndarray:
+    """Returns what `initialise` gives the variable of this name."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return variable.init(rng, variable.shape)
 
 
 def storage_dtype(variable: nnx.Variable, param_dtype) -> jnp.dtype:

@@ -103,7 +103,23 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def takes(name: str, option: str) -> bool:
     """Returns whether the class of variant `name` has an option of this name."""
-    return option in _options(_variant(name))
+    return option in default_options(name)
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Returns the options that variant `name` leaves open, with their defaults.
+
+    >>> default_options("resnet18")
+    {'num_classes': 1000, 'stem': 'imagenet', 'planes': 64}
+    """
+    build = _variant(name)
+    parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
+    decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
+    return {
+        p.name: build.keywords.get(p.name, p.default)
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD and p.name not in decided
+    }
 
 
 def create_model(
@@ -122,7 +138,8 @@ def create_model(
 
     Args:
         name: a variant; see `list_models`.
-        num_classes: length of the logits; None for that of the published model.
+        num_classes: length of the logits; None for that of the published model; 0 for a model that
+            returns the embedding (see `Classifier.reset_classifier`).
         in_channels: channels of the images.
         seed: chooses the initial values; equal on every platform.
         dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
@@ -141,7 +158,7 @@ def create_model(
         UserError: a name, option or value that does not exist, with the nearest ones that do.
     """
     build = _variant(name)
-    _check_options(str(name), build, options)
+    _check_options(str(name), options)
     _check_dtypes(dtype, param_dtype)
     source = _source(str(name), pretrained)
     adapt = num_classes is not None or in_channels != 3
@@ -149,12 +166,14 @@ def create_model(
         options = source.all_options(str(name), in_channels) | options
         num_classes = source.num_classes if num_classes is None else num_classes
     chosen = _frozen(options)
-    if num_classes is not None:
-        options["num_classes"] = integer("num_classes", num_classes, 1)
+    if num_classes is not None and integer("num_classes", num_classes, 0):
+        options["num_classes"] = num_classes
     seed = integer("seed", seed, 0)
     model = build(in_channels=integer("in_channels", in_channels, 1), **options)
     model.variant, model.variant_options = str(name), chosen
     model.dtype = jnp.dtype(dtype)
+    if num_classes == 0:
+        model.reset_classifier(0)
     if abstract:
         for variable in named_variables(model).values():
             spec = jax.ShapeDtypeStruct(variable.shape, storage_dtype(variable, param_dtype))
@@ -211,16 +230,9 @@ def _variant(name: object) -> partial[Classifier]:
     return VARIANTS[name]
 
 
-def _options(build: partial) -> set[str]:
-    """Returns the names of the options of a variant's class that the variant leaves open."""
-    parameters = list(inspect.signature(build.func.__init__).parameters.values())[1:]  # not self
-    decided = {p.name for p in parameters[: len(build.args)]} | {"in_channels"}
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - decided
-
-
-def _check_options(name: str, build: partial, options: dict) -> None:
+def _check_options(name: str, options: dict) -> None:
     """Refuses options that the class does not have or that the variant itself decides."""
-    known = _options(build)
+    known = default_options(name)
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,8 @@ from flaxzoo.errors import UserError, unknown
 from flaxzoo.layers import Dropout, Linear, Sequential, patch_embedding, random_key
 from flaxzoo.layers.init import ZEROS
 from flaxzoo.layers.module import Layer, value_of
+from flaxzoo.models import surgery
+from flaxzoo.models.surgery import FeatureInfo
 
 
 def integer(name: str, value: object, least: int) -> int:
@@ -84,7 +86,7 @@ class Classifier(nnx.Module):
 
     Attributes:
         in_channels: channels of the images it takes.
-        num_classes: length of the logits.
+        num_classes: length of the logits; 0 where the head was removed and they are the embedding.
         min_size: the smallest height and width that it can take.
         image_size: the only height and width that it can take, where it was made for one.
         dtype: the type it computes in; parameters keep theirs, statistics are float32 or better.
@@ -94,7 +96,7 @@ class Classifier(nnx.Module):
 
     What a family says about itself:
         first_conv: the convolution that sees the images.
-        head_names: the layers whose outputs are classes.
+        head_names: the layers whose outputs are classes, each of a kernel and perhaps a bias.
         aux_heads: auxiliary heads, each with the stage whose map it takes.
         aux_weight: the weight of their losses beside the main one.
         old_names: (regex, replacement) from names in older files to today's.
@@ -131,7 +133,10 @@ class Classifier(nnx.Module):
 
     @abstractmethod
     def forward_head(self, x: Array, pre_logits: bool = False) -> Float[Array, "n features"]:
-        """Returns the logits of the last stage's map, or what enters the last layer."""
+        """Returns the logits of the last stage's map, or the embedding: what enters the last layer.
+
+        Where the last layer is a convolution, that is its input's mean over the map.
+        """
 
     @property
     def min_train_size(self) -> int:
@@ -162,7 +167,8 @@ class Classifier(nnx.Module):
         """
         with random_key(key):
             stages = dict(self.run_stages(self._checked(images)))
-            aux = {head: getattr(self, head)(stages[at]) for head, at in self.aux_heads.items()}
+            heads = self.aux_heads if self.num_classes else {}
+            aux = {head: getattr(self, head)(stages[at]) for head, at in heads.items()}
             *_, last = stages.values()
             return self.forward_head(last), aux
 
@@ -192,10 +198,58 @@ class Classifier(nnx.Module):
         *_, last = self.feature_maps(images, key=key).values()
         return last
 
-    def feature_maps(self, images: ArrayLike, *, key: jax.Array | None = None) -> dict[str, Array]:
-        """Returns every stage's feature map by name, shallow to deep."""
+    def feature_maps(
+        self,
+        images: ArrayLike,
+        stages: Collection[str] | None = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> dict[str, Array]:
+        """Returns every stage's feature map by name, shallow to deep, or those of `stages`.
+
+        What comes after the deepest of `stages` is not computed. `feature_info` says what there is.
+
+        Raises:
+            UserError: there is no such stage, or the images are not what the model takes.
+        """
+        wanted = None if stages is None else dict.fromkeys(stages)
+        maps: dict[str, Array] = {}
         with random_key(key):
-            return dict(self.run_stages(self._checked(images)))
+            for name, x in self.run_stages(self._checked(images)):
+                maps[name] = x
+                if wanted is not None and wanted.keys() <= maps.keys():
+                    break
+        if wanted is None:
+            return maps
+        for name in wanted.keys() - maps.keys():
+            raise unknown(f"stage of {type(self).__name__}", name, maps)
+        return {name: x for name, x in maps.items() if name in wanted}
+
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """Returns what each stage returns, shallow to deep, found by evaluating shapes alone."""
+        return surgery.feature_info(self)
+
+    def reset_classifier(self, num_classes: int | object, *, seed: int | object = 0) -> None:
+        """Replaces the head and auxiliary heads by new ones for `num_classes`, in place.
+
+        They get the initial values that `create_model` would give them with this seed; everything
+        else stays as it is. With 0 the heads are removed and the model returns the embedding; their
+        place is kept, and another call puts new ones there. A model without values stays so. What
+        was made of the old model, like the state of an optimiser, has to be made again.
+
+        Raises:
+            UserError: `num_classes` or `seed` is not such a number.
+        """
+        num_classes = integer("num_classes", num_classes, 0)
+        surgery.replace_heads(self, num_classes, seed=integer("seed", seed, 0))
+        self.num_classes = num_classes
+
+    @property
+    def abstract(self) -> bool:
+        """Whether it has shapes without values."""
+        variables = (node for _, node in nnx.iter_graph(self) if isinstance(node, nnx.Variable))
+        first = next(variables, None)  # all have values or none
+        return first is not None and isinstance(value_of(first), jax.ShapeDtypeStruct)
 
     def _checked(self, images: ArrayLike) -> Float[Array, "n h w c"]:
         images = jnp.asarray(images)
@@ -205,9 +259,7 @@ class Classifier(nnx.Module):
                 f"{type(self).__name__} takes normalised floating-point images; "
                 f"got {images.dtype}: divide by 255 and normalise first."
             )
-        variables = (node for _, node in nnx.iter_graph(self) if isinstance(node, nnx.Variable))
-        first = next(variables, None)  # all have values or none
-        if first is not None and isinstance(value_of(first), jax.ShapeDtypeStruct):
+        if self.abstract:
             raise UserError(
                 f"this {type(self).__name__} has no values yet: fill it with load_torch, or create "
                 "it without abstract=True."

@@ -1,12 +1,15 @@
 """What is published about the models: weights, accuracies, transforms, sizes; and how to count.
 
 All of it is data, in published.csv beside this file: one row for each published file of weights,
-and one for each model of another library that has none.
+and one for each model of another library that has none. parity.csv is written by
+benchmarks/parity_table.py: one row for each model that was compared, and what with.
 """
 
 import csv
 import functools
 import math
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -57,6 +60,23 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """A comparison with a PyTorch model that was made: benchmarks/parity_table.py.
+
+    Attributes:
+        against: whose model: "torchvision", "timm" or "torch_ref".
+        dtypes: those compared.
+        equal: in all of them.
+        gradients: compared as well, and three steps of training; else the outputs alone.
+    """
+
+    against: str
+    dtypes: tuple[str, ...]
+    equal: bool
+    gradients: bool
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What is known about a variant.
 
@@ -67,6 +87,8 @@ class ModelInfo:
         gmacs: published multiply-adds in 10^9 for one image of `gmacs_size` pixels, or None. See
             `count_multiply_adds` for what counts.
         weights: published files, by name.
+        papers: titles, authors, years and addresses.
+        parity: what it was compared with; more in docs/parity.md.
     """
 
     name: str
@@ -76,6 +98,8 @@ class ModelInfo:
     gmacs: float | None
     gmacs_size: int | None
     weights: tuple[Weights, ...]
+    papers: tuple[str, ...]
+    parity: tuple["Parity", ...]
 
     @property
     def parameters(self) -> int:
@@ -107,14 +131,35 @@ def model_info(name: str) -> ModelInfo:
         gmacs=float(measured["gmacs"]) if measured else None,
         gmacs_size=int(measured["gmacs_size"]) if measured else None,
         weights=tuple(_weights(row) for row in rows if row["weights"]),
+        papers=_papers(VARIANTS[name].func.__module__),
+        parity=tuple(
+            Parity(
+                against=row["against"],
+                dtypes=tuple(row["dtypes"].split()),
+                equal=row["equal"] == "yes",
+                gradients=row["gradients"] == "yes",
+            )
+            for row in _table("parity.csv").get(name, [])
+        ),
     )
 
 
-@functools.cache
 def published() -> dict[str, list[dict[str, str]]]:
     """Returns the rows of published.csv by model."""
+    return _table("published.csv")
+
+
+def _papers(module: str) -> tuple[str, ...]:
+    """Returns the papers of a family: they are the second paragraph of its docstring."""
+    paragraphs = (sys.modules[module].__doc__ or "").split("\n\n")
+    text = " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else ""
+    return tuple(match.strip() for match in re.findall(r".+?https?://\S+", text))
+
+
+@functools.cache
+def _table(file: str) -> dict[str, list[dict[str, str]]]:
     rows: dict[str, list[dict[str, str]]] = {}
-    text = resources.files("flaxzoo.models").joinpath("published.csv").read_text("utf-8")
+    text = resources.files("flaxzoo.models").joinpath(file).read_text("utf-8")
     for row in csv.DictReader(text.splitlines()):
         rows.setdefault(row["model"], []).append(row)
     return rows
@@ -155,24 +200,31 @@ def count_multiply_adds(name: str, image_size: int, **options: Any) -> int:
     graph, state = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, image_size, image_size, model.in_channels), jnp.float32)
     program = jax.make_jaxpr(lambda state, image: nnx.merge(graph, state)(image))(state, image)
-    return sum(_products(program.jaxpr))
+    return sum(
+        multiply_adds
+        for equation in program.jaxpr.eqns
+        for multiply_adds, _ in products_of(equation)
+    )
 
 
-def _products(jaxpr: Any) -> Iterator[int]:
-    """Yields the products of each equation, those of inner programs included."""
-    for equation in jaxpr.eqns:
-        out = equation.outvars[0].aval
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            spec = equation.params["dimension_numbers"].rhs_spec
-            yield out.size * kernel.size // kernel.shape[spec[0]]
-        elif equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            yield out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif equation.primitive.name == "cond":  # of the ways to do it on a platform, the last
-            yield from _products(equation.params["branches"][-1].jaxpr)
-        else:
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    yield from _products(inner)
+def products_of(equation: Any) -> Iterator[tuple[int, int]]:
+    """Yields the multiply-adds and the values put out by each product in an equation of a program.
+
+    Those of its inner programs are included.
+    """
+    out: Any = equation.outvars[0].aval if equation.outvars else None
+    if equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        spec = equation.params["dimension_numbers"].rhs_spec
+        yield out.size * kernel.size // kernel.shape[spec[0]], out.size
+    elif equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        sums = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        yield out.size * sums, out.size
+    else:
+        inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
+        if equation.primitive.name == "cond":  # of the ways to do it on a platform, the last
+            inner = [equation.params["branches"][-1].jaxpr]
+        for jaxpr in inner:
+            for each in getattr(jaxpr, "eqns", ()):
+                yield from products_of(each)

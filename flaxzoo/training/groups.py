@@ -4,7 +4,6 @@ Patterns are regular expressions that are searched for in torch's names, the one
 show: "^layer1[.]" is in "layer1.0.conv1.weight", and "bn" in that of every such normalisation.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from flax import nnx
 from flaxzoo.convert import torch_name
 from flaxzoo.errors import UserError
 from flaxzoo.models.base import Classifier
+from flaxzoo.parameters import find
 
 
 def by_name(
@@ -54,28 +54,7 @@ def matching(patterns: Sequence[str], names: Collection[str], field: str) -> dic
         UserError: a pattern is no regular expression or is found in no name; `field` tells where it
             was written.
     """
-    found = {}
-    for pattern in patterns:
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise UserError(
-                f"config.{field}: {pattern!r} is not a regular expression: {error}."
-            ) from None
-        found[pattern] = [name for name in names if compiled.search(torch_name(name))]
-        if not found[pattern]:
-            raise _not_found(pattern, sorted(map(torch_name, names)), field)
-    return found
-
-
-def _not_found(pattern: str, names: list[str], field: str) -> UserError:
-    modules = {name[: dot.start()] for name in names for dot in re.finditer(r"\.", name)}
-    plain = re.sub(r"[\^$\\()\[\]]", "", pattern)
-    near = difflib.get_close_matches(plain, sorted(modules.union(names)), 3)
-    return UserError(
-        f"config.{field}: {pattern!r} is found in no parameter's name; there are {len(names)}, "
-        f"like {', '.join(near or names[:3])}."
-    )
+    return {pattern: find(pattern, names, f"config.{field}") for pattern in patterns}
 
 
 def is_weight(name: str, shape: tuple[int, ...]) -> bool:

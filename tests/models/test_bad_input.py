@@ -18,7 +18,7 @@ from flaxzoo.models.base import Classifier
         ({"stm": "cifar"}, r"unknown option of resnet18 'stm'; did you mean 'stem'"),
         ({"depths": (1, 1)}, r"unknown option of resnet18 'depths'"),
         ({"stem": "cifr"}, r"unknown stem 'cifr'; did you mean 'cifar'\? known: cifar, imagenet"),
-        ({"num_classes": 0}, r"num_classes must be an integer of at least 1; got 0\.$"),
+        ({"num_classes": -1}, r"num_classes must be an integer of at least 0; got -1\.$"),
         ({"num_classes": 10.5}, r"num_classes .*; got 10\.5\.$"),
         ({"num_classes": True}, r"num_classes .*; got True\.$"),
         ({"num_classes": "10"}, r"num_classes .*; got '10'\.$"),
