@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "accuracy and calibration of trained models",
     "predict": "what a trained model takes images for",
     "explain": "draw what a prediction rests on",
+    "export": "write a model as ONNX, StableHLO or weights, and prove the file",
     "augmentations": "draw what each augmentation does",
 }
 
