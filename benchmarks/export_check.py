@@ -23,7 +23,7 @@ from benchmarks.record import FOLDER, ROOT, load, save
 from flaxzoo import load_torch, pretrained
 from flaxzoo.cli import prepare_jax
 from flaxzoo.data.transforms import evaluation
-from flaxzoo.export import ALLOWED, Source, export, logits_of, relative_error
+from flaxzoo.export import ALLOWED, Source, export, logits_of, relative_error, run_onnx
 from flaxzoo.models import takes
 from flaxzoo.parity.twins import calibrate, make_twins
 
@@ -94,16 +94,6 @@ def calibrated(name: str, images: np.ndarray) -> tuple[Any, dict[str, Any]]:
     calibrate(twins.torch_model, twins.torch_images, np.random.default_rng(0))
     load_torch(twins.flax_model, twins.torch_model.state_dict())
     return twins.flax_model, {"image_size": size} if takes(name, "image_size") else {}
-
-
-def run_onnx(path: Path, batches: list[np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [
-        session.run(["logits"], {"images": np.ascontiguousarray(batch.transpose(0, 3, 1, 2))})[0]
-        for batch in batches
-    ]
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")  # that a stablehlo file runs on
 ALLOWED = TOLERANCES["float32"]["forward"]
 DYNAMIC_BATCHES = (1, 3)  # tried where the batch may be of any size; torch traces one of 2
 
-Images = Float32[np.ndarray, "n h w c"]
-Logits = Float32[np.ndarray, "n classes"]
+Images = Float32[np.ndarray, "_n h w c"]  # batches may differ in n
+Logits = Float32[np.ndarray, "_n classes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +192,17 @@ def logits_of(model: Classifier, batches: Sequence[Images]) -> list[Logits]:
         return [np.asarray(forward(params, batch_stats, images)) for images in batches]
 
 
+def run_onnx(path: str | os.PathLike, batches: Sequence[Images]) -> list[Logits]:
+    """Returns the logits of each batch in ONNX Runtime, on the CPU."""
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are of shapes that it cannot infer by itself
+    session = onnxruntime.InferenceSession(
+        os.fspath(path), options, providers=["CPUExecutionProvider"]
+    )
+    return [session.run(["logits"], {"images": _nchw(images)})[0] for images in batches]
+
+
 def relative_error(expected: Sequence[Logits], got: Sequence[Logits]) -> float:
     """Returns the largest difference over the largest expected value; NaN where there is one."""
     scale = max(float(np.abs(logits).max()) for logits in expected)
@@ -219,9 +230,7 @@ def _check_format(format: str, path: Path, batch: int | None) -> None:
             raise UserError(f"weights take batches of any size: leave batch out for {format}.")
 
 
-def _height_and_width(
-    source: Source, image_size: int | tuple[int, int] | None
-) -> tuple[int, int]:
+def _height_and_width(source: Source, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
     if image_size is None:
         image_size = source.model.image_size
     if image_size is None and source.preparation is not None:
@@ -310,29 +319,22 @@ Checked = tuple[str, list[Logits] | None]
 def _onnx(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
-    onnxruntime = _optional("onnxruntime", "onnx")
-    for package in ("torch", "onnx", "onnxscript"):
-        _optional(package, "onnx", only_look=True)
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        _need(package, "onnx")
     twin = deployed.make_twin(source.name, source.model, source.options)
     deployed.write_onnx(twin, path, shape, batch)
-    checked_by = f"onnxruntime {onnxruntime.__version__}"
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are of shapes that it cannot infer by itself
+    checked_by = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
     try:
-        session = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
-        got = [session.run(["logits"], {"images": _nchw(images)})[0] for images in batches]
+        return checked_by, run_onnx(path, batches)
     except Exception as error:  # it has a class of exception for each of its codes
         told = " ".join(str(error).split())
         raise UserError(f"{path.name} was not written: {checked_by} refuses it: {told}") from error
-    return checked_by, got
 
 
 def _stablehlo(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
-    _optional("flatbuffers", "stablehlo", only_look=True)  # jax asks for it while it serialises
+    _need("flatbuffers", "stablehlo")  # jax asks for it while it serialises
     from jax import export
 
     model_def, params, batch_stats = split_model(source.model)
@@ -367,7 +369,7 @@ def _safetensors(
 def _torch(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
-    _optional("torch", "parity", only_look=True)
+    _need("torch", "parity")
     deployed.save_torch(source.model, path)
     return _in_torch(source, path, batches)
 
@@ -386,7 +388,7 @@ def _in_torch(source: Source, path: Path, batches: Sequence[Images]) -> Checked:
     return f"torch {importlib.metadata.version('torch')}", got
 
 
-def _nchw(images: Images) -> Float32[np.ndarray, "n c h w"]:
+def _nchw(images: Images) -> Float32[np.ndarray, "_n c h w"]:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
@@ -398,12 +400,7 @@ def _same(ours: Mapping[str, np.ndarray], saved: Mapping[str, np.ndarray], key: 
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-def _optional(package: str, extra: str, only_look: bool = False) -> Any:
-    """Returns a module that only some formats need.
-
-    Raises:
-        UserError: it is not installed.
-    """
+def _need(package: str, extra: str) -> None:
+    """Raises UserError where `package`, which only some formats need, is not installed."""
     if importlib.util.find_spec(package) is None:
         raise UserError(f"this format needs {package}: pip install 'flaxzoo[{extra}]'")
-    return None if only_look else importlib.import_module(package)

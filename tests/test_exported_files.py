@@ -143,7 +143,7 @@ def test_logits_that_prove_nothing_are_refused(tmp_path, compile_in_a_hurry, mon
         ("m.bin", "torch", {}, r"the name of a file of torch ends in \.pth or \.pt; got .*m\.bin"),
         ("m.onnx", "onnx", {"batch": 0}, "batch must be an integer of at least 1; got 0"),
         ("m.pt", "torch", {"batch": 2}, "leave batch out for torch"),
-        ("m.pt", "torch", {"image_size": 4}, "takes images of .* or more; got 4x4"),
+        ("m.pt", "torch", {"image_size": 0}, "image_size must be an integer of at least 1; got 0"),
         ("m.pt", "torch", {}, r"torch: pip install 'flaxzoo\[parity\]'"),
         ("m.onnx", "onnx", {}, r"pip install 'flaxzoo\[onnx\]'"),
         ("file/m.pt", "torch", {}, "cannot write .*m.pt: "),

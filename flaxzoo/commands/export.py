@@ -4,20 +4,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError
 from flaxzoo.export import FORMATS, export, source_of
 from flaxzoo.models import VARIANTS
 from flaxzoo.trained import load_trained
-
-COLUMNS = {
-    "file": ("file", ""),
-    "mb": ("MB", ".1f"),
-    "description": ("description", ""),
-    "checked_by": ("checked by", ""),
-    "error": ("logits differ by", ".1e"),
-}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,7 +30,14 @@ def run(arguments: Sequence[str]) -> None:
         "checked_by": done.checked_by,
         "error": done.error,
     }
-    common.write_rows([row], COLUMNS, parsed)
+    if parsed.json or parsed.csv:
+        common.write_rows([row], {}, parsed)
+        return
+    Console(soft_wrap=True, highlight=False).print(
+        f"wrote {done.path} ({row['mb']:.1f} MB) and {done.description}\n"
+        f"its logits in {done.checked_by} differ from flaxzoo's by {done.error:.1e} of the largest",
+        markup=False,
+    )
 
 
 def _reference(model: str, weights: str | None) -> str:

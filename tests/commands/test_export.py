@@ -54,7 +54,7 @@ def test_a_run_is_exported_with_its_classes_and_preparation(tmp_path, capsys):
     checkpoints.close()
     out = tmp_path / "out.safetensors"
     run(["export", str(folder.workdir), "--format", "safetensors", "--out", str(out)])
-    assert "out.safetensors" in capsys.readouterr().out
+    assert f"wrote {out} (0.1 MB) and {out}.json" in capsys.readouterr().out
     saved = load_file(out)
     for name, value in state.params.items():
         np.testing.assert_array_equal(saved[torch_name(name)], to_torch_layout(name, value))
