@@ -102,8 +102,8 @@ def evaluate_trained(
         batch_size: images at once, at least; of several devices, a multiple.
 
     Raises:
-        UserError: there is no such split, its images or classes are others than the model's, or an
-            image cannot be read.
+        UserError: there is no such split, its images or classes are others than the model's, an
+            image cannot be read, or a logit is no number.
     """
     if tta not in TTA:
         raise unknown("test-time augmentation", tta, TTA)
@@ -123,6 +123,10 @@ def evaluate_trained(
     if not len(seen):
         raise UserError(f"no image of this split of {len(feed)} could be read.")
     found = {key: values[seen] for key, values in found.items()}
+    if broken := int(np.sum(~np.isfinite(found["confidence"]))):
+        raise UserError(
+            f"{trained.path} gives {broken:,} of {len(seen):,} images logits that are no numbers."
+        )
     predictions = Predictions(
         index=seen,
         label=images.labels[seen],
@@ -233,8 +237,8 @@ def _make_step(model_def: ModelDef, config: Config, tta: str) -> Callable[..., M
     """Returns step(params, batch_stats, inputs, resident) -> what it made of each image [b].
 
     That is "seen", False for padding, "predicted", "confidence", "loss", and "rank": how many
-    classes were thought likelier than the true one, of equally likely ones those before it, as
-    argmax has them. With logits that are no numbers all of them were.
+    classes were thought likelier than the true one; of equally likely ones those before it, as
+    argmax has it.
     """
 
     def step(params: Any, batch_stats: Any, inputs: Any, resident: Any) -> Mapping[str, Array]:
@@ -245,14 +249,14 @@ def _make_step(model_def: ModelDef, config: Config, tta: str) -> Callable[..., M
         log_p = log_probabilities(model, images, tta)
         of_label = jnp.take_along_axis(log_p, labels[:, None], -1)
         classes = jnp.arange(log_p.shape[-1])
-        behind = (log_p < of_label) | ((log_p == of_label) & (classes >= labels[:, None]))
+        before = (log_p > of_label) | ((log_p == of_label) & (classes < labels[:, None]))
         predicted = jnp.argmax(log_p, -1)
         return {
             "seen": inputs["mask"],
             "predicted": predicted,
             "confidence": jnp.exp(jnp.max(log_p, -1)),
             "loss": -of_label[:, 0],
-            "rank": jnp.sum(~behind, -1),
+            "rank": jnp.sum(before, -1),
         }
 
     return step

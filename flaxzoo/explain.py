@@ -106,16 +106,16 @@ def explain_file(
 
 
 def draw(trained: Trained, path: Path, explanation: Explanation) -> Image.Image:
-    """Returns the image, as large as it is, with the heat over it.
+    """Returns the image in grey, as large as it is, with the heat over it in colour.
 
     What the model did not see, beyond the centre crop, is paler.
     """
-    image = decode(path)
+    image = decode(path, channels=1)
     height, width, _ = image.shape
     box = crop_box(height, width, trained.preparation.image_size, trained.preparation.resize)
     seen, heat = _over(explanation.heat, box, height, width)
     colours = _colours(heat)
-    strength = (0.6 * heat**0.5)[..., None]
+    strength = (0.7 * heat**0.5)[..., None]
     picture = (1 - strength) * image + strength * colours
     picture = np.where(seen[..., None], picture, 0.4 * image + 0.6 * 255)
     return Image.fromarray(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
@@ -207,8 +207,10 @@ def _gradients(
 
     zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in stages]
     wanted = jnp.asarray(-1 if index is None else index)
-    gradients, (maps, logits, index) = jax.jit(jax.grad(logit, has_aux=True))(zeros, inputs, wanted)
-    return names, maps, gradients, np.asarray(logits), int(index)
+    gradients, (maps, logits, explained) = jax.jit(jax.grad(logit, has_aux=True))(
+        zeros, inputs, wanted
+    )
+    return names, maps, gradients, np.asarray(logits), int(explained)
 
 
 def _run(program: ClosedJaxpr, inputs: Sequence[Array], added: dict[Any, Array]) -> list[Array]:

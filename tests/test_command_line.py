@@ -42,7 +42,7 @@ def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     assert call(monkeypatch, "modles") == 2
     assert capsys.readouterr().err == (
         "error: unknown command 'modles'; did you mean 'models'? known: augmentations, data, "
-        "models, parity, train\n"
+        "evaluate, explain, models, parity, predict, train\n"
     )
 
 

@@ -90,7 +90,12 @@ def write_rows(
     else:
         table = Table(box=None)
         for title, how in columns.values():
-            table.add_column(title, justify="right" if how else "left", no_wrap=title == "model")
+            table.add_column(
+                title,
+                justify="right" if how else "left",
+                no_wrap=title == "model",
+                overflow="fold" if title != "model" else "ellipsis",  # paths differ in their ends
+            )
         for row in rows:
             cells = [(row[key], how) for key, (_, how) in columns.items()]
             table.add_row(*("" if value is None else format(value, how) for value, how in cells))

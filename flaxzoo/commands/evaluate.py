@@ -14,7 +14,7 @@ from flaxzoo.models.info import count_parameters
 from flaxzoo.trained import KINDS, find_trained, load_trained
 
 COLUMNS = {
-    "model": ("model", ""),
+    "model": ("run or weights", ""),
     "top1": ("top-1 (%)", ".2f"),
     "top5": ("top-5 (%)", ".2f"),
     "loss": ("loss", ".4f"),

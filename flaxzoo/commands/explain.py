@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> None:
         "Convolutional nets, Swin, MaxViT: the positions of the last map. ViT, Mixer, ResMLP, "
         "gMLP: the patches, laid out as in the image, of the last map whose patches reach the "
         "logit; in ViT one before the last block, behind which only the class token does. "
-        "What the model's centre crop does not see is paler.",
+        "The picture is as large as the image; what the model's centre crop leaves out is paler.",
         ["cat.jpg --model runs/pets", "cat.jpg --model resnet50 --class 281 --stage layer3"],
     )
     parser.add_argument("image", metavar="IMAGE")
