@@ -1,5 +1,6 @@
 """Exported files are the model, or there are none. What needs torch is in parity_tests."""
 
+import importlib.util
 import json
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flaxzoo import create_model, export, to_torch
+from flaxzoo import create_model, export, export_formats, to_torch
 from flaxzoo.data.transforms import Preparation
 from flaxzoo.errors import UserError
 from flaxzoo.export import Source
@@ -24,9 +25,9 @@ def source(compile_in_a_hurry) -> Source:
 @pytest.fixture
 def no_torch(monkeypatch):
     """As on a machine without it."""
-    find = export.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        export.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
+        importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
     )
 
 
@@ -77,14 +78,14 @@ def test_the_description_says_how_to_use_the_file(tmp_path, source, no_torch):
 
 
 def test_an_altered_value_is_noticed(tmp_path, source, no_torch, monkeypatch):
-    read = export.read_state_dict
+    read = export_formats.read_state_dict
 
     def altered(path):
         arrays = read(path)
         arrays["fc.bias"] = np.nextafter(arrays["fc.bias"], np.float32(9))
         return arrays
 
-    monkeypatch.setattr(export, "read_state_dict", altered)
+    monkeypatch.setattr(export_formats, "read_state_dict", altered)
     with pytest.raises(UserError, match=r"m\.safetensors was not written: fc\.bias is another"):
         write(tmp_path / "m.safetensors", source)
     assert names(tmp_path) == []
@@ -97,7 +98,7 @@ def with_logits(monkeypatch, alter):
         path.write_text("new")
         return "a runtime", [alter(logits) for logits in export.logits_of(source.model, batches)]
 
-    monkeypatch.setattr(export, "_WRITERS", dict.fromkeys(export.FORMATS, run))
+    monkeypatch.setattr(export, "WRITERS", dict.fromkeys(export.WRITERS, run))
 
 
 @pytest.mark.parametrize(
