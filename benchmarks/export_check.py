@@ -4,8 +4,9 @@
     python -m benchmarks.export_check vit_b_16 swin_t      these
 
 Needs the extra `onnx` and a folder of photographs, `imagenet_sample` in FLAXZOO_SHARED_DATA (by
-default ../shared/data). The weights are random, calibrated on some of these; how images are prepared is what is published for the model. Results are kept in
-benchmarks/results/export.json after each model.
+default ../shared/data). The weights are random, calibrated on some of these; how images are
+prepared is what is published for the model. Results are kept in benchmarks/results/export.json
+after each model.
 """
 
 import argparse
@@ -96,9 +97,9 @@ def calibrated(name: str, images: np.ndarray) -> tuple[Any, dict[str, Any]]:
     )
     twins.images = images
     calibrate(twins.torch_model, twins.torch_images, np.random.default_rng(0))
+    head: Any = twins.torch_model.get_submodule(twins.flax_model.head_names[0])
     with torch.no_grad():
-        logits = twins.torch_model.eval()(twins.torch_images)
-        twins.torch_model.get_submodule(twins.flax_model.head_names[0]).bias -= logits.mean(0)
+        head.bias -= twins.torch_model.eval()(twins.torch_images).mean(0)
     load_torch(twins.flax_model, twins.torch_model.state_dict())
     return twins.flax_model, {"image_size": size} if takes(name, "image_size") else {}
 
