@@ -57,7 +57,9 @@ def test_a_run_is_exported_with_its_classes_and_preparation(tmp_path, capsys):
     assert f"wrote {out} (0.1 MB) and {out}.json" in capsys.readouterr().out
     saved = load_file(out)
     for name, value in state.params.items():
-        np.testing.assert_array_equal(saved[torch_name(name)], to_torch_layout(name, value))
+        np.testing.assert_array_equal(
+            saved[torch_name(name)], to_torch_layout(name, np.asarray(value))
+        )
     described = said(out)
     assert described["classes"] == list("0123456789")
     assert described["input"]["shape"] == ["batch", 1, 8, 8]
