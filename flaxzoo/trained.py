@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Trained:
         classes: their names in the order of the logits; None where nobody kept them.
         workdir: of the run; None for a file.
         kind: which weights of the checkpoint they are, "raw" or "ema"; "" for a file.
+        options: that the model was created with, beside `num_classes` and `in_channels`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Trained:
     classes: tuple[str, ...] | None
     workdir: Path | None
     kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def preparation(self) -> Preparation:
@@ -185,15 +187,15 @@ def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int
     arrays = read_weights(checkpoint, kind)
     weights = {torch_name(k): to_torch_layout(k, value) for k, value in arrays.items()}
     origin = origin_of(workdir, config.init_from)
-    options = dict(origin.options) if origin else {}
     number, channels = _outputs_and_channels(config.model.name, weights)
     config = _prepared(config, channels, image_size)
+    options = (origin.options if origin else {}) | model_options(config)
     model = create_model(
         config.model.name,
         num_classes=number,
         in_channels=channels,
         dtype=compute_dtype(config.dtype),
-        **(options | model_options(config)),
+        **options,
     )
     load_torch(model, weights, naming="own", source_name=str(checkpoint))
     if origin:
@@ -201,7 +203,7 @@ def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int
     model.eval()
     return Trained(
         reference, checkpoint, _with_classes(config, number), model, read_classes(workdir),
-        workdir, kind,
+        workdir, kind, options,
     )  # fmt: skip
 
 
@@ -221,14 +223,14 @@ def _of_file(reference: str, variant: str, of: str, image_size: int, source: str
         dtype="float32",
     )
     config = _prepared(config, channels, image_size)
-    decided = options_of(variant, weights, weights.metadata, channels)
-    model = create_model(
-        variant, num_classes=number, in_channels=channels, **(decided | model_options(config))
-    )
+    options = options_of(variant, weights, weights.metadata, channels) | model_options(config)
+    model = create_model(variant, num_classes=number, in_channels=channels, **options)
     loaded = load_torch(model, weights, source_name=str(path))
     set_eps(model, loaded.naming)
     model.eval()
-    return Trained(reference, path, _with_classes(config, number), model, None, None, "")
+    return Trained(
+        reference, path, _with_classes(config, number), model, None, None, "", options
+    )  # fmt: skip
 
 
 def _published_model(of: str) -> str:

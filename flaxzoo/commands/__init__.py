@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "accuracy and calibration of trained models",
     "predict": "what a trained model takes images for",
     "explain": "draw what a prediction rests on",
+    "export": "write a model as ONNX, StableHLO or weights, and prove the file",
     "benchmark": "time models, also against PyTorch",
     "report": "compare runs: a table, differing settings, curves",
     "augmentations": "draw what each augmentation does",

@@ -266,7 +266,7 @@ class Classifier(nnx.Module):
             )
         return images.astype(self.dtype)
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: tuple[Any, ...]) -> None:
         """Raises UserError where the model cannot take images of this shape."""
         name = type(self).__name__
         if len(shape) != 4:
