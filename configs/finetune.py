@@ -30,6 +30,11 @@ Everything trains at one rate. A slower backbone, or one that stays as it is (th
 called fc; patterns are of torch's names):
 
     --config.optimizer.rates="('^(?!fc)=0.1',)"          --config.optimizer.freeze="('^(?!fc)',)"
+
+Measured with seed 0 (n = 1) on 4,317 photographs of five flowers, of which 863 validate: the net of
+configs/cifar10_fast.py at 40 pixels for 8 epochs reaches 71.2 % from its weights for CIFAR-10
+(85.0 % there), in 13 minutes, and 64.8 % from scratch with a rate of 0.05, in 10, on two cores of a
+machine that did other work besides. No weights of ImageNet could be had there.
 """
 
 from flaxzoo.config import PHOTOGRAPHS, Config
