@@ -16,15 +16,6 @@ from flaxzoo.pretrained import choose, find, is_name
 FILE = "squeezenet1_1-b8a52dc0.pth"
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder."""
-    for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
-
-
 def put(path):
     path.parent.mkdir(parents=True)
     path.touch()
@@ -83,25 +74,25 @@ def test_names_are_exact(name):
     assert not is_name(name)
 
 
-def test_a_file_that_torch_has_downloaded_is_taken(cache, monkeypatch):
-    theirs = put(cache / "torch" / "hub" / "checkpoints" / FILE)
+def test_a_file_that_torch_has_downloaded_is_taken(weights_cache, monkeypatch):
+    theirs = put(weights_cache / "torch" / "hub" / "checkpoints" / FILE)
     assert find("imagenet", "squeezenet1_1") == theirs
-    other = put(cache / "other" / "hub" / "checkpoints" / FILE)
-    monkeypatch.setenv("TORCH_HOME", str(cache / "other"))
+    other = put(weights_cache / "other" / "hub" / "checkpoints" / FILE)
+    monkeypatch.setenv("TORCH_HOME", str(weights_cache / "other"))
     assert find("imagenet", "squeezenet1_1") == other
 
 
-def test_a_file_that_the_hub_has_downloaded_is_taken(cache, monkeypatch):
+def test_a_file_that_the_hub_has_downloaded_is_taken(weights_cache, monkeypatch):
     below = "models--timm--xception41.tf_in1k/snapshots/0a1b/model.safetensors"
-    theirs = put(cache / "huggingface" / "hub" / below)
+    theirs = put(weights_cache / "huggingface" / "hub" / below)
     assert find("imagenet", "xception41") == theirs
-    other = put(cache / "other" / "hub" / below)
-    monkeypatch.setenv("HF_HOME", str(cache / "other"))
+    other = put(weights_cache / "other" / "hub" / below)
+    monkeypatch.setenv("HF_HOME", str(weights_cache / "other"))
     assert find("imagenet", "xception41") == other
 
 
-def test_a_file_that_was_put_into_the_cache_is_taken(cache):
-    ours = put(cache / "flaxzoo" / "weights" / FILE)
+def test_a_file_that_was_put_into_the_cache_is_taken(weights_cache):
+    ours = put(weights_cache / "flaxzoo" / "weights" / FILE)
     assert find("squeezenet1_1", "squeezenet1_1") == ours
 
 
@@ -138,23 +129,23 @@ def published_at(monkeypatch):
     server.server_close()
 
 
-def test_a_file_is_downloaded_once_into_the_cache(cache, published_at):
+def test_a_file_is_downloaded_once_into_the_cache(weights_cache, published_at):
     published_at("weights.pth")
     path = find("imagenet", "squeezenet1_1")
-    assert path == cache / "flaxzoo" / "weights" / "weights.pth"
+    assert path == weights_cache / "flaxzoo" / "weights" / "weights.pth"
     assert path.read_text() == "/weights.pth"
     path.write_text("kept")
     assert find("imagenet", "squeezenet1_1").read_text() == "kept"
 
 
-def test_a_file_that_is_not_what_its_name_says_is_deleted(cache, published_at):
+def test_a_file_that_is_not_what_its_name_says_is_deleted(weights_cache, published_at):
     published_at("weights-01234567.pth")
     with pytest.raises(UserError, match=r"not the expected file: sha256 .* expected 01234567;"):
         find("imagenet", "squeezenet1_1")
-    assert not list((cache / "flaxzoo" / "weights").iterdir())
+    assert not list((weights_cache / "flaxzoo" / "weights").iterdir())
 
 
-def test_a_file_that_is_what_its_name_says_is_kept(cache, published_at, monkeypatch):
+def test_a_file_that_is_what_its_name_says_is_kept(weights_cache, published_at, monkeypatch):
     published_at("weights.pth")
     digest = hashlib.sha256(b"/weights.pth").hexdigest()
     monkeypatch.setattr(pretrained, "_first_digits", lambda _: digest[:8])
@@ -174,7 +165,7 @@ def test_the_checksum_is_in_the_name(url, digits):
     assert pretrained._first_digits(url) == digits
 
 
-def test_a_cache_that_cannot_be_written_is_named(cache):
-    (cache / "flaxzoo").touch()
+def test_a_cache_that_cannot_be_written_is_named(weights_cache):
+    (weights_cache / "flaxzoo").touch()
     with pytest.raises(UserError, match=r"cannot write to .*weights .*; set XDG_CACHE_HOME, or"):
         find("imagenet", "squeezenet1_1")

@@ -12,6 +12,7 @@ from flaxzoo.errors import UserError
 from flaxzoo.report.curves import Metrics
 from flaxzoo.report.figure import new_figure
 from flaxzoo.report.markup import document, duration, percent, picture, section, table
+from flaxzoo.sources import read_json
 
 CURVES = (  # (title, column, column of the abscissa)
     ("training loss", "train_loss", "epoch"),
@@ -145,7 +146,7 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, name: str) -> RunFolder:
-    config = json_file(folder / "config.json")
+    config = read_json(folder / "config.json")
     summary = folder / "summary.json"
     lines = (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
     metrics = []
@@ -154,22 +155,7 @@ def _read(folder: Path, name: str) -> RunFolder:
             metrics.append(json.loads(line))
         except ValueError:  # the line that is being written
             continue
-    return RunFolder(name, _flat(config), metrics, json_file(summary) if summary.exists() else None)
-
-
-def json_file(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-        UserError: it cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged; expected a JSON object.")
-    return content
+    return RunFolder(name, _flat(config), metrics, read_json(summary) if summary.exists() else None)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

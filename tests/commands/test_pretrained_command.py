@@ -17,16 +17,7 @@ REPOSITORY = "timm/resnet_tiny.a1_in1k"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder."""
-    for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def hub(cache, monkeypatch):
+def hub(weights_cache, monkeypatch):
     """Serves what it is filled with, by path, as the Hugging Face hub."""
     files: dict[str, bytes] = {}
 
@@ -64,9 +55,9 @@ def publish(hub, tmp_path, model: str = "resnet_tiny", digest: str | None = None
     hub[f"/{REPOSITORY}/resolve/main/model.safetensors"] = content
 
 
-def test_a_pattern_lists_files_and_whether_they_are_here(cache, capsys):
+def test_a_pattern_lists_files_and_whether_they_are_here(weights_cache, capsys):
     url = model_info("squeezenet1_1").weights[0].url
-    here = cache / "flaxzoo" / "weights" / url.rsplit("/", 1)[-1]
+    here = weights_cache / "flaxzoo" / "weights" / url.rsplit("/", 1)[-1]
     here.parent.mkdir(parents=True)
     here.write_bytes(bytes(3_000_000))
     commands.run(["pretrained", "squeezenet*", "--json"])
@@ -79,30 +70,30 @@ def test_a_pattern_lists_files_and_whether_they_are_here(cache, capsys):
     assert rows["squeezenet1_0"]["classes"] == 1000
 
 
-def test_all_are_listed_without_a_name(cache, capsys):
+def test_all_are_listed_without_a_name(weights_cache, capsys):
     commands.run(["pretrained", "--csv"])
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.startswith("model,weights,top1,classes,image_size,megabytes,sha256,path")
     assert len(lines) > 100
 
 
-def test_one_of_several_weights_can_be_named(cache, capsys):
+def test_one_of_several_weights_can_be_named(weights_cache, capsys):
     commands.run(["pretrained", "resnet50.IMAGENET1K_V1", "--json"])
     (row,) = json.loads(capsys.readouterr().out)
     assert row["top1"] == pytest.approx(76.13)
 
 
-def test_a_name_without_a_match_gets_near_misses(cache):
+def test_a_name_without_a_match_gets_near_misses(weights_cache):
     with pytest.raises(UserError, match="unknown published weights 'resnt50'; did you mean"):
         commands.run(["pretrained", "resnt50"])
     with pytest.raises(UserError, match=r"known: resnet50\.IMAGENET1K_V1, resnet50\.IMAGENET1K_V2"):
         commands.run(["pretrained", "resnet50.V3", "--download"])
 
 
-def test_weights_of_the_hub_are_fetched_verified_and_loaded(hub, tmp_path, cache, capsys):
+def test_weights_of_the_hub_are_fetched_verified_and_loaded(hub, tmp_path, weights_cache, capsys):
     publish(hub, tmp_path)
     commands.run(["pretrained", REPOSITORY, "--download", "--model=resnet_tiny"])
-    path = cache / "flaxzoo" / "weights" / "resnet_tiny.a1_in1k.safetensors"
+    path = weights_cache / "flaxzoo" / "weights" / "resnet_tiny.a1_in1k.safetensors"
     assert path.is_file()
     assert f"{path} is whole and fits resnet_tiny" in capsys.readouterr().out
     hub.clear()  # it is not asked again
@@ -111,11 +102,11 @@ def test_weights_of_the_hub_are_fetched_verified_and_loaded(hub, tmp_path, cache
     assert open_source(REPOSITORY, "resnet_tiny").path == str(path)
 
 
-def test_a_file_that_is_not_what_the_hub_says_is_deleted(hub, tmp_path, cache):
+def test_a_file_that_is_not_what_the_hub_says_is_deleted(hub, tmp_path, weights_cache):
     publish(hub, tmp_path, digest="0" * 64)
     with pytest.raises(UserError, match="is not the expected file: sha256"):
         create_model("resnet_tiny", pretrained=REPOSITORY)
-    assert not list((cache / "flaxzoo" / "weights").iterdir())
+    assert not list((weights_cache / "flaxzoo" / "weights").iterdir())
 
 
 def test_a_file_of_another_model_is_told(hub, tmp_path):
