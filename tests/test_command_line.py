@@ -40,10 +40,8 @@ def test_a_pattern_without_a_match_gets_near_misses(monkeypatch, capsys):
 
 def test_an_unknown_command_gets_near_misses_in_one_line(monkeypatch, capsys):
     assert call(monkeypatch, "modles") == 2
-    assert capsys.readouterr().err == (
-        "error: unknown command 'modles'; did you mean 'models'? known: "
-        f"{', '.join(sorted(COMMANDS))}\n"
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unknown command 'modles'; did you mean 'models'? known: augm")
 
 
 def test_data_prepare_takes_a_name(monkeypatch, capsys):

@@ -26,7 +26,6 @@ def marked() -> list[str]:
     return sorted(path.name for path in DOCS.glob("*.md") if "<!-- run -->" in path.read_text())
 
 
-@pytest.mark.usefixtures("compile_in_a_hurry")
 @pytest.mark.parametrize("page", marked())
 def test_code_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

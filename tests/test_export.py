@@ -18,7 +18,7 @@ CLASSES = tuple("abcdefghij")
 
 
 @pytest.fixture
-def source(compile_in_a_hurry) -> Source:
+def source() -> Source:
     return Source("resnet_tiny", create_model("resnet_tiny", seed=3), {}, PREPARATION, CLASSES)
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_passes_replaces_what_was_there(tmp_path, source, monkeypatc
     assert json.loads((path.parent / "m.onnx.json").read_text())["input"]["shape"][0] == 2
 
 
-def test_logits_that_prove_nothing_are_refused(tmp_path, compile_in_a_hurry, monkeypatch):
+def test_logits_that_prove_nothing_are_refused(tmp_path, monkeypatch):
     with_logits(monkeypatch, lambda x: x)
     untrained = Source("test_mlp_mixer", create_model("test_mlp_mixer"), {"image_size": 32})
     with pytest.raises(UserError, match="hardly depend on the image"):

@@ -15,8 +15,6 @@ from flaxzoo.errors import UserError
 from flaxzoo.training.run import Run
 from flaxzoo.training.trainer import build
 
-pytestmark = pytest.mark.usefixtures("compile_in_a_hurry")
-
 
 @pytest.fixture
 def weights(tmp_path):

@@ -107,7 +107,6 @@ def test_new_heads_begin_as_those_of_a_new_model(name):
             assert value_of(variable) is before[n]
 
 
-@pytest.mark.usefixtures("compile_in_a_hurry")
 @pytest.mark.parametrize("name", each(["resnet_tiny", "test_squeezenet", "test_vit"]))
 def test_a_model_without_a_head_returns_the_embedding(name):
     model = create_model(name)
