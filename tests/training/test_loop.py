@@ -219,13 +219,13 @@ def test_of_equally_good_checkpoints_the_one_that_was_kept_is_named(config, tmp_
 
 
 def test_the_test_split_is_not_looked_at_before_the_end(config, tmp_path, monkeypatch):
-    real_judge, log = evaluate._judge, []
+    real_judge, log = evaluate.judge, []
 
     def judge(eval_step, weights, feed, *rest):
         log.append(len(feed))
         return real_judge(eval_step, weights, feed, *rest)
 
-    monkeypatch.setattr(evaluate, "_judge", judge)
+    monkeypatch.setattr(evaluate, "judge", judge)
     train(config, tmp_path, quiet=True)
     assert log[:2] == [144, 144]  # validation, at steps 3 and 6
     assert set(log[2:]) == {360}
