@@ -1,7 +1,6 @@
 """Runs side by side: a table, the settings in which they differ, their curves in one picture."""
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from flaxzoo.report.curves import Metrics
 from flaxzoo.report.figure import new_figure
 from flaxzoo.report.markup import document, duration, percent, picture, section, table
 from flaxzoo.sources import read_json
+from flaxzoo.training.run import flat, read_metrics, score
 
 CURVES = (  # (title, column, column of the abscissa)
     ("training loss", "train_loss", "epoch"),
@@ -44,8 +44,7 @@ class RunFolder:
         """Returns the figures of the run; None for those that it does not have (yet)."""
         last = self.metrics[-1] if self.metrics else {}
         summary = self.summary or {}
-        scored = [row for row in self.metrics if "val_accuracy" in row]
-        accuracies = [row.get("val_ema_accuracy", row["val_accuracy"]) for row in scored]
+        scores = [reached for row in self.metrics if (reached := score(row)) is not None]
         tested = summary.get("test_ema") or summary.get("test") or {}
         return {
             "run": self.name,
@@ -55,7 +54,7 @@ class RunFolder:
             "step": last.get("step"),
             "epoch": last.get("epoch"),
             "train_loss": last.get("train_loss"),
-            "best_validation": max(accuracies, default=None),
+            "best_validation": max(scores, default=None),
             "test": tested.get("accuracy"),
             "images_per_second": last.get("images_per_second"),
             "seconds": last.get("seconds"),
@@ -146,25 +145,14 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, name: str) -> RunFolder:
-    config = read_json(folder / "config.json")
-    summary = folder / "summary.json"
-    lines = (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
-    metrics = []
-    for line in lines.splitlines():
-        try:
-            metrics.append(json.loads(line))
-        except ValueError:  # the line that is being written
-            continue
-    return RunFolder(name, _flat(config), metrics, read_json(summary) if summary.exists() else None)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+    config = flat(read_json(folder / "config.json"), prefix="")
+    summary, metrics = folder / "summary.json", folder / "metrics.jsonl"
+    return RunFolder(
+        name,
+        config,
+        list(read_metrics(metrics)) if metrics.exists() else [],
+        read_json(summary) if summary.exists() else None,
+    )
 
 
 def _points(run: RunFolder, key: str, abscissa: str) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ from flaxzoo.parity import deployed
 from flaxzoo.training.state import split_model
 from flaxzoo.version import __version__
 from flaxzoo.weight_files import read_state_dict
+from flaxzoo.weight_writing import write_state_dict
 
 FORMATS = {  # and how their files are named
     "onnx": (".onnx",),
@@ -106,11 +107,8 @@ def _stablehlo(
 def _safetensors(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
-    from safetensors.numpy import save_file
-
     arrays = to_torch(source.model)
-    # In C order: of other arrays, safetensors saves the memory under the shape that they have.
-    save_file({k: np.array(v, order="C") for k, v in arrays.items()}, path, {"format": "pt"})
+    write_state_dict(path, arrays, arrays._metadata)
     saved = read_state_dict(path)
     if differing := [k for k in arrays.keys() | saved.keys() if not _same(arrays, saved, k)]:
         raise UserError(f"{path.name} was not written: {min(differing)} is another in the file.")
@@ -123,7 +121,8 @@ def _torch(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
     _need("torch", "parity")
-    deployed.save_torch(source.model, path)
+    arrays = to_torch(source.model)
+    write_state_dict(path, arrays, arrays._metadata)
     return _in_torch(source, path, batches)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torch_ref
-from flaxzoo import create_model, export
+from flaxzoo import create_model, export, export_formats
 from flaxzoo.adaptation import set_eps
 from flaxzoo.export import Source
 from flaxzoo.parity import deployed
@@ -85,15 +85,15 @@ def test_torch_takes_the_weights(tmp_path, format, suffix):
 
 def test_weights_that_torch_reads_otherwise_are_refused(tmp_path, monkeypatch):
     source = calibrated("resnet_tiny", 16)
-    save = deployed.save_torch
+    save = export_formats.write_state_dict
 
-    def damaged(model, path):
-        save(model, path)
+    def damaged(path, *weights):
+        save(path, *weights)
         state_dict = torch.load(path, weights_only=True)
         state_dict["layer1.0.bn1.running_var"] *= 1.5
         torch.save(state_dict, path)
 
-    monkeypatch.setattr(deployed, "save_torch", damaged)
+    monkeypatch.setattr(export_formats, "write_state_dict", damaged)
     with pytest.raises(export.UserError, match=r"logits in torch .* differ from flaxzoo's by \d"):
         export.export(source, tmp_path / "m.pth", "torch", image_size=16)
     assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from flaxzoo.commands import common
+from flaxzoo.comparison import comparison_page, differing_settings, read_runs
 from flaxzoo.errors import UserError
-from flaxzoo.report.comparison import comparison_page, differing_settings, read_runs
 
 COLUMNS = {
     "run": ("run", ""),

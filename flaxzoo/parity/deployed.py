@@ -24,7 +24,11 @@ def make_twin(name: str, model: Classifier, options: Mapping[str, Any]) -> "torc
         name: its variant.
         options: that it was created with, beside `num_classes` and `in_channels`.
     """
-    return _filled(name, model, options, torch_state_dict(model))
+    import torch
+
+    state_dict = to_torch(model)
+    state_dict.update({key: torch.from_numpy(np.copy(v)) for key, v in state_dict.items()})
+    return _filled(name, model, options, state_dict)
 
 
 def twin_of_file(
@@ -40,28 +44,12 @@ def twin_of_file(
     return _filled(name, model, options, torch.load(path, weights_only=True))
 
 
-def torch_state_dict(model: Classifier) -> dict[str, Any]:
-    """Returns `flaxzoo.to_torch(model)` with tensors, and with what torch keeps beside them."""
-    import torch
-
-    state_dict = to_torch(model)
-    state_dict.update({name: torch.from_numpy(np.copy(v)) for name, v in state_dict.items()})
-    return state_dict
-
-
 def run_twin(twin: "torch.nn.Module", images: np.ndarray) -> np.ndarray:
     """Returns the logits (n, classes) of images (n, c, h, w)."""
     import torch
 
     with torch.no_grad():
         return twin(torch.from_numpy(images)).numpy()
-
-
-def save_torch(model: Classifier, path: Path) -> None:
-    """Writes the state_dict of the twin of `model`, for torch.load(path, weights_only=True)."""
-    import torch
-
-    torch.save(torch_state_dict(model), path)
 
 
 def write_onnx(

@@ -79,7 +79,7 @@ class Run:
                 rows = [row for row in read_metrics(path) if row["step"] <= step]
                 _replace(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._loggers = open_loggers(
-                self.config.log, self.workdir, step, _flat(dataclasses.asdict(self.config))
+                self.config.log, self.workdir, step, flat(dataclasses.asdict(self.config))
             )
         return rows
 
@@ -152,7 +152,7 @@ class Run:
     ) -> None:
         page = report.page(
             name=self.workdir.name,
-            config=_flat(dataclasses.asdict(self.config)),
+            config=flat(dataclasses.asdict(self.config)),
             metrics=self.metrics,
             pictures=self.plots,
             summary=summary,
@@ -267,7 +267,7 @@ def _check_same(config_file: Path, values: dict[str, Any]) -> None:
             raise json.JSONDecodeError("not an object", "", 0)
     except json.JSONDecodeError:
         raise UserError(f"{config_file} is damaged; use another --workdir.") from None
-    before, now = _flat(saved), _flat(values)
+    before, now = flat(saved), flat(values)
     changed = [
         f"{name} was {before.get(name, 'absent')!r} and is {now.get(name, 'absent')!r}"
         for name in sorted(before.keys() | now.keys())
@@ -280,9 +280,10 @@ def _check_same(config_file: Path, values: dict[str, Any]) -> None:
         )
 
 
-def _flat(tree: dict[str, Any], prefix: str = "config") -> dict[str, Any]:
-    flat = {}
+def flat(tree: Mapping[str, Any], prefix: str = "config") -> dict[str, Any]:
+    """Returns settings by their dotted names."""
+    settings: dict[str, Any] = {}
     for key, value in tree.items():
-        name = f"{prefix}.{key}"
-        flat.update(_flat(value, name) if isinstance(value, dict) else {name: value})
-    return flat
+        name = f"{prefix}.{key}" if prefix else key
+        settings |= flat(value, name) if isinstance(value, dict) else {name: value}
+    return settings
