@@ -107,8 +107,7 @@ def _stablehlo(
 def _safetensors(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
-    arrays = to_torch(source.model)
-    write_state_dict(path, arrays, arrays._metadata)
+    arrays = _write_weights(source, path)
     saved = read_state_dict(path)
     if differing := [k for k in arrays.keys() | saved.keys() if not _same(arrays, saved, k)]:
         raise UserError(f"{path.name} was not written: {min(differing)} is another in the file.")
@@ -121,8 +120,7 @@ def _torch(
     source: Source, path: Path, shape: Shape, batch: int | None, batches: Sequence[Images]
 ) -> Checked:
     _need("torch", "parity")
-    arrays = to_torch(source.model)
-    write_state_dict(path, arrays, arrays._metadata)
+    _write_weights(source, path)
     return _in_torch(source, path, batches)
 
 
@@ -132,6 +130,12 @@ WRITERS: Mapping[str, Callable[..., Checked]] = {
     "safetensors": _safetensors,
     "torch": _torch,
 }
+
+
+def _write_weights(source: Source, path: Path) -> Mapping[str, np.ndarray]:
+    state_dict: Any = to_torch(source.model)
+    write_state_dict(path, state_dict, state_dict._metadata)
+    return state_dict
 
 
 def _in_torch(source: Source, path: Path, batches: Sequence[Images]) -> Checked:
