@@ -85,8 +85,7 @@ def listed(pattern: str = "*") -> list[dict[str, Any]]:
                 }
             )
     if not rows:
-        known = [name for name, rows in published().items() if any(r["weights"] for r in rows)]
-        raise unknown("published weights", pattern, known)
+        raise unknown("published weights", pattern, _published_models())
     return rows
 
 
@@ -100,7 +99,7 @@ def named_model(name: str) -> str:
         return ""
     model = name.partition(".")[0]
     if not is_name(name) or name == "imagenet":
-        known = [m for m, rows in published().items() if any(r["weights"] for r in rows)]
+        known = _published_models()
         if model in known:
             choose(name, model)  # raises, with the names of its weights
         raise unknown("published weights", name, known)
@@ -144,17 +143,14 @@ def choose(name: str, model: str) -> Weights:
     if name in own:
         return own[name]
     wanted, dot, version = (model, "", "") if name == "imagenet" else name.partition(".")
-    rows = {
-        m: [row["weights"] for row in rows if row["weights"]] for m, rows in published().items()
-    }
-    if not rows.get(wanted):
+    known = _published_models()
+    if wanted not in known:
         if wanted == model:
             raise UserError(
                 f"no weights of {model} are published that flaxzoo knows of: give the path of a "
                 "file or the folder of a run."
             )
-        known = ["imagenet", *own, *(m for m, names in rows.items() if names)]
-        raise unknown("published weights", name, known)
+        raise unknown("published weights", name, ["imagenet", *own, *known])
     if wanted != model:
         raise UserError(
             f"{name!r} names weights of {wanted}, but the model is {model}: take {wanted} as the "
@@ -167,6 +163,11 @@ def choose(name: str, model: str) -> Weights:
     with_head = [w for w in own.values() if w.classes == 1000] or list(own.values())
     plain = [w for w in with_head if re.fullmatch(r"IMAGENET1K_V\d+", w.name)]
     return max(plain, key=lambda w: w.name) if plain else max(with_head, key=lambda w: w.top1 or 0)
+
+
+def _published_models() -> list[str]:
+    """Returns the models that weights are published of."""
+    return [model for model, rows in published().items() if any(row["weights"] for row in rows)]
 
 
 def of_file(file_name: str, model: str) -> Weights | None:
@@ -183,11 +184,7 @@ def of_file(file_name: str, model: str) -> Weights | None:
 
 def model_of_file(file_name: str) -> str | None:
     """Returns the model whose published weights are in a file of that name; None of another."""
-    for model in published():
-        for weights in model_info(model).weights:
-            if file_name in {name for _, name in _places(weights.url)}:
-                return model
-    return None
+    return next((model for model in published() if of_file(file_name, model)), None)
 
 
 def _places(url: str) -> list[tuple[Path, str]]:
