@@ -11,6 +11,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -206,3 +207,19 @@ def _pop_other_classes(model: nnx.Module, weights: Weights, shapes: Shapes) -> l
     for key in kept:
         del weights[key]
     return kept
+
+
+def numbers_of(model: Any, weights: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Returns the length of the logits and the channels of the images that weights are made for.
+
+    Where they lack a head or the first convolution, those of `model`.
+
+    Args:
+        weights: by the names of `model`, in torch's layout.
+    """
+    heads = (weights.get(f"{head}.weight") for head in model.head_names)
+    head = next((value for value in heads if value is not None and value.ndim >= 2), None)
+    stem = weights.get(f"{model.first_conv}.weight")
+    classes = model.num_classes if head is None or not len(head) else len(head)
+    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else model.in_channels
+    return classes, channels or model.in_channels

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxzoo import pretrained
-from flaxzoo.adaptation import check_padding, fit, renaming, set_eps
+from flaxzoo.adaptation import check_padding, fit, numbers_of, renaming, set_eps
 from flaxzoo.convert import to_torch, torch_name
 from flaxzoo.errors import UserError
 from flaxzoo.layers.module import named_buffers, named_variables
@@ -234,23 +234,12 @@ def _fit(source: Source, name: str, image_size: int | None) -> Fit:
         return _compare(source, model)
 
     found = made(3)
-    classes, channels = _numbers(found)
+    classes, channels = numbers_of(found.model, found.weights)
     own = found.model.num_classes, found.model.in_channels
     absent = sum(found.problems.get(status, 0) for status in ("missing", "left over"))
     if (classes, channels) == own or absent > len(found.keys) / 10:  # another model altogether
         return found
     return made(channels, num_classes=classes)
-
-
-def _numbers(found: Fit) -> tuple[int, int]:
-    """Returns the numbers of classes and channels that weights have, or else the model's."""
-    model = found.model
-    heads = (found.weights.get(f"{head}.weight") for head in model.head_names)
-    head = next((value for value in heads if value is not None and value.ndim >= 2), None)
-    stem = found.weights.get(f"{model.first_conv}.weight")
-    classes = model.num_classes if head is None or not len(head) else len(head)
-    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else model.in_channels
-    return classes, channels or model.in_channels
 
 
 def _compare(source: Source, model: Classifier) -> Fit:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from flaxzoo import data, pretrained
-from flaxzoo.adaptation import fit, set_eps
-from flaxzoo.checkpoint import read_weights, saved_steps
+from flaxzoo.adaptation import fit, numbers_of, set_eps
+from flaxzoo.checkpoint import saved_steps
 from flaxzoo.config import PHOTOGRAPHS, Config, DataConfig, ModelConfig
-from flaxzoo.convert import load_torch, to_torch, to_torch_layout, torch_name
+from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.data.transforms import Preparation
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.models import VARIANTS, create_model, options_of
@@ -28,7 +28,7 @@ from flaxzoo.sources import read_json
 from flaxzoo.training.feed import fill, stored_size
 from flaxzoo.training.init_from import model_options
 from flaxzoo.training.run import read_classes
-from flaxzoo.training.saved_run import best_checkpoint, origin_of, workdir_of
+from flaxzoo.training.saved_run import checkpoint_of, origin_of, torch_weights, workdir_of
 from flaxzoo.training.trainer import compute_dtype
 from flaxzoo.weight_files import SUFFIXES, read_state_dict
 
@@ -181,11 +181,9 @@ def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int
     config = read_config(workdir)
     if variant and variant != config.model.name:
         raise UserError(f"{workdir} is a run of {config.model.name}, not of {variant}.")
-    one = workdir == path.absolute().parent.parent
-    checkpoint = path if one else best_checkpoint(path, workdir, "a trained model")
+    checkpoint = checkpoint_of(path, "a trained model")
     kind = kind or ("ema" if config.ema.decay else "raw")
-    arrays = read_weights(checkpoint, kind)
-    weights = {torch_name(k): to_torch_layout(k, value) for k, value in arrays.items()}
+    weights = torch_weights(checkpoint, kind)
     origin = origin_of(workdir, config.init_from)
     number, channels = _outputs_and_channels(config.model.name, weights)
     config = _prepared(config, channels, image_size)
@@ -255,9 +253,7 @@ def _outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int
     shapes = {key: value.shape for key, value in to_torch(model).items()}
     arrays = {key: value for key, value in weights.items() if isinstance(value, np.ndarray)}
     known, _ = fit(model, arrays, shapes, adapt=False, naming="auto")
-    head, first = f"{model.head_names[0]}.weight", f"{model.first_conv}.weight"
-    number = len(known[head]) if head in known else model.num_classes
-    return number, known[first].shape[1] if first in known else model.in_channels
+    return numbers_of(model, known)
 
 
 def read_config(workdir: Path) -> Config:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flaxzoo.checkpoint import read_weights, saved_steps
 from flaxzoo.convert import to_torch_layout, torch_name
 from flaxzoo.errors import UserError
@@ -72,17 +74,14 @@ def read_run(path: Path, what: str) -> Source:
     Raises:
         UserError: there is no checkpoint, or one of the run's files is damaged.
     """
-    workdir = workdir_of(path)
-    one = workdir == path.absolute().parent.parent
-    checkpoint = path if one else best_checkpoint(path, workdir, what)
+    workdir, checkpoint = workdir_of(path), checkpoint_of(path, what)
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     saved = config.get("model") or {}
     origin = origin_of(workdir, config.get("init_from", ""))
     names = read_classes(workdir) or ()
-    arrays = read_weights(checkpoint)
     return Source(
         path=str(checkpoint),
-        weights={torch_name(key): to_torch_layout(key, value) for key, value in arrays.items()},
+        weights=torch_weights(checkpoint),
         naming=origin.naming if origin else "own",
         model=saved.get("name", ""),
         options=dict(origin.options) if origin else {},
@@ -138,16 +137,21 @@ _ELSEWHERE = {
 }
 
 
-def best_checkpoint(path: Path, workdir: Path, what: str) -> Path:
-    """Returns the run's checkpoint of the best validation accuracy, or the latest without any.
+def checkpoint_of(path: Path, what: str) -> Path:
+    """Returns the checkpoint that `path` is, or of a run the best by validation accuracy.
+
+    Without any accuracy that is the latest.
 
     Args:
-        path: what was asked for, the run's folder or that of its checkpoints.
+        path: a checkpoint, a run's folder or that of its checkpoints.
         what: the option that names `path`, for messages.
 
     Raises:
-        UserError: it has none.
+        UserError: the run has none.
     """
+    workdir = workdir_of(path)
+    if workdir == path.absolute().parent.parent:
+        return path
     steps = saved_steps(workdir / "checkpoints")
     if not steps:
         held = sorted(p.name for p in path.iterdir())
@@ -161,3 +165,13 @@ def best_checkpoint(path: Path, workdir: Path, what: str) -> Path:
     scores = {row["step"]: reached for row in rows if (reached := score(row)) is not None}
     best = max(steps, key=lambda step: (scores.get(step, -1.0), step))
     return workdir / "checkpoints" / str(best)
+
+
+def torch_weights(checkpoint: Path, kind: str = "") -> dict[str, np.ndarray]:
+    """Returns the weights in a checkpoint, by torch's names and in torch's layout.
+
+    Args:
+        kind: see `flaxzoo.checkpoint.read_weights`.
+    """
+    arrays = read_weights(checkpoint, kind)
+    return {torch_name(key): to_torch_layout(key, value) for key, value in arrays.items()}
