@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from flaxzoo.layers import named_variables
-from flaxzoo.layers.module import value_of
+from flaxzoo.layers.module import value_of, wrap_calls
 from flaxzoo.models.base import Classifier
 from flaxzoo.models.info import products_of
 
@@ -174,8 +174,7 @@ def _record_calls(model: nnx.Module, calls: dict[str, Part]) -> None:
     """Makes every layer of `model` note its outputs and compute in a scope of its name."""
     for path, node in list(nnx.iter_graph(model)):
         if path and isinstance(node, nnx.Module):
-            object.__setattr__(node, "_recorder", _Recorder(".".join(map(str, path)), calls))
-            object.__setattr__(node, "__class__", _recorded(type(node)))
+            wrap_calls(node, _Recorder(".".join(map(str, path)), calls))
 
 
 @dataclass(frozen=True)
@@ -189,17 +188,3 @@ class _Recorder:
             out = call(*args, **kwargs)
         part.shape = getattr(out, "shape", (0,))[1:]
         return out
-
-
-@functools.cache
-def _recorded(kind: type) -> type:
-    """Returns a subclass whose objects are called through their recorder.
-
-    Only of copies that live during a trace: Python looks `__call__` up in the class alone.
-    """
-
-    class Recorded(kind):
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            return vars(self)["_recorder"](super().__call__, *args, **kwargs)
-
-    return Recorded

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from flaxzoo.layers import Conv, Linear, Sequential
+from flaxzoo.layers.module import wrap_calls
 
 _KEPT = "kept for the backward pass"
 
@@ -39,7 +40,7 @@ def mark_blocks(model: nnx.Module) -> None:
     if all(isinstance(block, Sequential) for block in kept):
         kept = [node for _, node in nnx.iter_graph(model) if isinstance(node, Conv | Linear)]
     for layer in kept:
-        layer.__class__ = _marking(type(layer))
+        wrap_calls(layer, _marked)
 
 
 def _blocks(module: nnx.Module) -> Iterator[nnx.Module]:
@@ -59,16 +60,9 @@ def _children(module: nnx.Module) -> list[nnx.Module]:
     return [value for value in vars(module).values() if isinstance(value, nnx.Module)]
 
 
-@functools.cache
-def _marking(kind: type) -> type:
-    """Returns a class like `kind` that marks what it returns."""
-
-    class Marking(kind):
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            mark = functools.partial(checkpoint_name, name=_KEPT)
-            return jax.tree.map(mark, super().__call__(*args, **kwargs))
-
-    return Marking
+def _marked(call: Callable, *args: Any, **kwargs: Any) -> Any:
+    mark = functools.partial(checkpoint_name, name=_KEPT)
+    return jax.tree.map(mark, call(*args, **kwargs))
 
 
 def _is_kept(primitive: Any, *_: Any, **parameters: Any) -> bool:

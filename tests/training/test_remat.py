@@ -10,6 +10,7 @@ from flaxzoo.models import create_model
 from flaxzoo.training.objective import make_loss
 from flaxzoo.training.remat import mark_blocks
 from flaxzoo.training.state import split_model
+from tests.training.residuals import bytes_kept, size_of
 
 
 def kept(name: str, remat: bool) -> int:
@@ -29,19 +30,8 @@ def kept(name: str, remat: bool) -> int:
         "target": jax.ShapeDtypeStruct((2, model.num_classes), jnp.float32),
         "weight": jax.ShapeDtypeStruct((2,), jnp.float32),
     }
-
-    def residuals(params, batch_stats, batch):
-        def loss(params):
-            return loss_fn(params, batch_stats, batch, jax.random.key(0), None)
-
-        return jax.vjp(loss, params, has_aux=True)[1]
-
     given = params, batch_stats, batch
-    return _bytes(jax.eval_shape(residuals, *given)) - _bytes(given)
-
-
-def _bytes(tree) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    return bytes_kept(loss_fn, *given) - size_of(given)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +48,7 @@ def test_blocks_are_what_a_stage_consists_of():
     marked = {
         ".".join(map(str, path))
         for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.Module) and type(node).__name__ == "Marking"
+        if isinstance(node, nnx.Module) and type(node).__name__ == "Wrapped"
     }
     assert marked == {f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)}
 
@@ -69,6 +59,6 @@ def test_without_blocks_products_are_kept():
     marked = [
         path
         for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.Module) and type(node).__name__ == "Marking"
+        if isinstance(node, nnx.Module) and type(node).__name__ == "Wrapped"
     ]
     assert len(marked) == 11  # convolutions and linear layers
