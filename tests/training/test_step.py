@@ -19,6 +19,7 @@ from flaxzoo.training.optimizer import sgd
 from flaxzoo.training.sam import ascend
 from flaxzoo.training.state import TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_train_step
+from tests.training.residuals import bytes_kept
 
 CLASSES = 10
 
@@ -198,15 +199,7 @@ def saved_bytes(config: Config) -> int:
         "target": jnp.asarray(rows["label"]),
         "weight": jnp.ones(len(rows["label"])),
     }
-
-    def residuals(params):
-        def loss(params):
-            return loss_fn(params, batch_stats, inputs, jax.random.key(0), None)
-
-        return jax.vjp(loss, params, has_aux=True)[1]
-
-    kept = jax.tree.leaves(jax.eval_shape(residuals, params))
-    return sum(x.size * x.dtype.itemsize for x in kept)
+    return bytes_kept(loss_fn, params, batch_stats, inputs)
 
 
 def test_rematerialisation_keeps_less_and_changes_nothing(x64):
