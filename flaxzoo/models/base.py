@@ -212,18 +212,17 @@ class Classifier(nnx.Module):
         Raises:
             UserError: there is no such stage, or the images are not what the model takes.
         """
-        wanted = None if stages is None else dict.fromkeys(stages)
         maps: dict[str, Array] = {}
         with random_key(key):
             for name, x in self.run_stages(self._checked(images)):
                 maps[name] = x
-                if wanted is not None and wanted.keys() <= maps.keys():
+                if stages is not None and set(stages) <= maps.keys():
                     break
-        if wanted is None:
+        if stages is None:
             return maps
-        for name in wanted.keys() - maps.keys():
+        for name in set(stages) - maps.keys():
             raise unknown(f"stage of {type(self).__name__}", name, maps)
-        return {name: x for name, x in maps.items() if name in wanted}
+        return {name: x for name, x in maps.items() if name in stages}
 
     def feature_info(self) -> tuple[FeatureInfo, ...]:
         """Returns what each stage returns, shallow to deep, found by evaluating shapes alone."""
