@@ -36,6 +36,15 @@ def x64():
 
 
 @pytest.fixture
+def weights_cache(tmp_path, monkeypatch):
+    """An empty folder, where published weights are looked for and put."""
+    for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """The folder of real images that lies beside the repository on some machines."""
     default = Path(__file__).parents[1] / "shared" / "data"

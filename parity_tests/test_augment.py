@@ -54,12 +54,17 @@ COLOURS = {
 }
 
 
+# As the tests compile, and as a run does: with products and sums rounded once.
+COMPILERS = {"quickly": {}, "well": {"xla_backend_optimization_level": 3}}
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", COLOURS)
-def test_colour_with_a_parameter(v2, name, channels):
+def test_colour_with_a_parameter(v2, name, channels, compiler):
     theirs, values, levels = COLOURS[name]
     images = pictures(channels)
-    ours = jax.jit(getattr(colour, name))
+    ours = jax.jit(getattr(colour, name), compiler_options=COMPILERS[compiler])
     for value in values:
         expected = by_torch(lambda t, v=value: getattr(v2.functional, theirs)(t, v), images)
         got = ours(images, jnp.full(len(images), value, jnp.float32))

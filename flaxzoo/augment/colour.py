@@ -36,14 +36,17 @@ def hue(images: Images, turn: PerImage) -> Images:
     """Turns the hue of each pixel by `turn`, -0.5 to 0.5 of a full circle."""
     if images.shape[3] == 1:
         return images
-    rgb = _levels(images) * jnp.float32(1 / 255)
+    levels = _levels(images)
+    # By levels, which are exact: a product may be rounded or not, as the compiler fuses it.
+    largest = jnp.argmax(levels, axis=3)
+    rgb = levels * jnp.float32(1 / 255)
     value, low = jnp.max(rgb, axis=3), jnp.min(rgb, axis=3)
     spread = value - low
     grey = spread == 0
     chroma = spread / jnp.where(grey, 1, value)
     r, g, b = jnp.moveaxis((value[..., None] - rgb) / jnp.where(grey, 1, spread)[..., None], 3, 0)
-    # The sixth of the circle that the largest channel starts; r is 0 where red is the largest.
-    sixths = jnp.where(r == 0, b - g, jnp.where(g == 0, 2 + r - b, 4 + g - r))
+    # In sixths of the circle from that of the largest channel.
+    sixths = jnp.select([largest == 0, largest == 1], [b - g, 2 + r - b], 4 + g - r)
     angle = jnp.fmod(jnp.where(grey, 0, sixths) * jnp.float32(1 / 6) + 1, 1)
     angle = jnp.remainder(angle + turn[:, None, None], 1) * 6
     whole = jnp.floor(angle)

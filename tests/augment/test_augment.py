@@ -196,7 +196,6 @@ def test_flips_shifts_and_crops_go_on_after_the_off_epoch(keys, noise):
 PROGRAM = """
 import json, re
 import jax, jax.numpy as jnp, numpy as np
-jax.config.update("jax_disable_most_optimizations", True)
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flaxzoo.augment import augment, erase, mix, normalize
 from flaxzoo.config import AugmentConfig

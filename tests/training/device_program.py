@@ -36,8 +36,6 @@ from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.state import TrainState, first_state, split_model
 from flaxzoo.training.step import Plan, make_eval_step, make_train_step
 
-# Each program runs a few times: compiling it well would take most of the time.
-SETTINGS = ("jax_enable_x64", "jax_disable_most_optimizations")
 BATCH, STEPS, SAVED = 32, 4, 2
 LAYOUTS = {"jit": ("jit", False), "pmap": ("pmap", False), "sharded": ("jit", True)}
 
@@ -195,7 +193,6 @@ def main(folder: Path, processes: distributed.Processes | None) -> None:
 
 
 if __name__ == "__main__":
-    for name in SETTINGS:
-        jax.config.update(name, True)
+    jax.config.update("jax_enable_x64", True)
     found, rest = distributed.parse_flags(sys.argv[1:])
     sys.exit(run_command(lambda: main(Path(rest[0]), found)))

@@ -14,10 +14,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, sys
 import jax
-from tests.training.device_program import EVERYTHING, SETTINGS, STEPS, Experiment
+from tests.training.device_program import EVERYTHING, STEPS, Experiment
 
-for name in SETTINGS:
-    jax.config.update(name, True)
+jax.config.update("jax_enable_x64", True)
 steps = {layout: Experiment(layout, EVERYTHING).take_steps(0, STEPS) for layout in sys.argv[1:]}
 print(json.dumps(steps | {"devices": jax.device_count()}))
 """

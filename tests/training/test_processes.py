@@ -87,11 +87,9 @@ def eight_devices(folder, two) -> dict:
 
 @pytest.fixture(scope="module", autouse=True)
 def as_in_the_program():
-    for name in device_program.SETTINGS:
-        jax.config.update(name, True)
+    jax.config.update("jax_enable_x64", True)
     yield
-    for name in device_program.SETTINGS:
-        jax.config.update(name, False)
+    jax.config.update("jax_enable_x64", False)
 
 
 @pytest.fixture(scope="module")
