@@ -3,6 +3,8 @@
 Which files exist, and where, is data: `flaxzoo.model_info(name).weights`.
 """
 
+import json
+import math
 import os
 import re
 from fnmatch import fnmatchcase
@@ -14,6 +16,7 @@ from flaxzoo.data.download import download, read_text
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.models.info import Weights, model_info, published
 from flaxzoo.weight_files import SUFFIXES
+from flaxzoo.weight_writing import written
 
 _HUB = "https://huggingface.co/"
 _ON_HUB = re.compile(r"timm/[\w.-]+")
@@ -47,6 +50,56 @@ def find(name: str, model: str) -> Path:
         advice=advice,
         elsewhere="set XDG_CACHE_HOME, or give the path of a file of weights",
     )
+
+
+def preparation(name: str, model: str) -> dict[str, Any]:
+    """Returns how images are prepared for the published weights `name`: see `ModelInfo.weights`.
+
+    Of a repository at the hub that no variant has among its weights, timm's config.json there says
+    it, which is kept beside the weights.
+
+    Args:
+        name, model: see `find`.
+
+    Raises:
+        UserError: there are no such weights; the config.json cannot be had, or is none of timm's.
+    """
+    if not on_hub(name):
+        return choose(name, model).preparation
+    url = _HUB + name
+    if known := next((w for w in model_info(model).weights if w.url == url), None):
+        return known.preparation
+    path = local(url)
+    beside = path.with_name("config.json") if path else None
+    own, pattern = _places(url)[-1]
+    kept = (own / pattern).with_suffix(".json")
+    found = next((p for p in (beside, kept) if p and p.is_file()), None)
+    address = _file_url(url, file="config.json")
+    text = found.read_text("utf-8") if found else read_text(address, 1 << 16, advice=f": {kept}")
+    values = _timm_preparation(text, str(found or address))
+    if found is None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with written(kept) as part:
+            part.write_text(text, "utf-8")
+    return values
+
+
+def _timm_preparation(text: str, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)["pretrained_cfg"]
+        size = int(config["input_size"][-1])
+        return {
+            "image_size": size,
+            "resize": math.floor(size / config["crop_pct"]),
+            "interpolation": str(config["interpolation"]),
+            "mean": tuple(map(float, config["mean"])),
+            "std": tuple(map(float, config["std"])),
+        }
+    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
+        raise UserError(
+            f"{where} is no config.json of timm's, with input_size, crop_pct, interpolation, mean "
+            "and std in its pretrained_cfg; it says how images are prepared."
+        ) from None
 
 
 def listed(pattern: str = "*") -> list[dict[str, Any]]:
@@ -203,7 +256,7 @@ def _places(url: str) -> list[tuple[Path, str]]:
     return [shared, (cache / "flaxzoo" / "weights", name)]
 
 
-def _file_url(url: str, kind: str = "resolve") -> str:
+def _file_url(url: str, kind: str = "resolve", file: str = "model.safetensors") -> str:
     """Returns the address of the file, also where the published one is that of its page.
 
     HF_ENDPOINT names a mirror of the hub, as it does for huggingface_hub.
@@ -211,7 +264,7 @@ def _file_url(url: str, kind: str = "resolve") -> str:
     if not url.startswith(_HUB):
         return url
     hub = os.environ.get("HF_ENDPOINT") or _HUB
-    return f"{hub.rstrip('/')}/{url.removeprefix(_HUB)}/{kind}/main/model.safetensors"
+    return f"{hub.rstrip('/')}/{url.removeprefix(_HUB)}/{kind}/main/{file}"
 
 
 def _of_hub(url: str, advice: str) -> tuple[str, int]:

@@ -105,12 +105,13 @@ def open_source(given: object, model: str, what: str = "pretrained") -> Source:
     return read_source(path, what, model)
 
 
-def read_source(path: Path, what: str = "pretrained", model: str = "") -> Source:
+def read_source(path: Path, what: str = "pretrained", model: str = "", kind: str = "") -> Source:
     """Reads a file of weights, a run, one of its checkpoints or a folder of save_pretrained.
 
     Args:
         what: the option that `path` is of, for messages.
         model: the variant that is to have them, where that is decided.
+        kind: of a run's weights: see `flaxzoo.checkpoint.read_weights`.
 
     Raises:
         UserError: it cannot be read, or is another model's.
@@ -126,7 +127,7 @@ def read_source(path: Path, what: str = "pretrained", model: str = "") -> Source
     else:
         from flaxzoo.training.saved_run import read_run, workdir_of
 
-        source, kind = read_run(path, what), "a run of"
+        source, kind = read_run(path, what, kind), "a run of"
         path = workdir_of(path)
     if model and source.model and source.model != model:
         raise UserError(
@@ -148,16 +149,15 @@ def preparation_of(given: str, model: str) -> dict[str, Any]:
     from flaxzoo import saved_model
 
     path = Path(given).expanduser()
-    if pretrained.is_name(given, model) and not pretrained.on_hub(given):
-        weights = pretrained.choose(given, model)
-    elif saved_model.is_saved(path):
+    if pretrained.is_name(given, model):
+        return pretrained.preparation(given, model)
+    if saved_model.is_saved(path):
         return saved_model.read_config(path).preparation
-    elif path.is_dir():
+    if path.is_dir():
         return _preparation_of_run(path, model)
-    else:
-        weights = pretrained.of_file(path.name, model)
-        if weights is None and model_info(model).weights:
-            weights = pretrained.choose("imagenet", model)
+    weights = pretrained.of_file(path.name, model)
+    if weights is None and model_info(model).weights:
+        weights = pretrained.choose("imagenet", model)
     return weights.preparation if weights else {}
 
 

@@ -1,8 +1,9 @@
-"""Trained models by reference: of a run, of one of its checkpoints, of a file, or published.
+"""Trained models by reference: of a run, a saved model, a file of weights, or published.
 
-What evaluation, prediction and explanation begin with. A run says itself how its model is built and
-how images are prepared; of published weights that is known; of other files it is looked up by the
-name of the model: "resnet50=weights.pth".
+What evaluation, prediction, explanation and export begin with. A run and a folder of
+`save_pretrained` say themselves how the model is built and how images are prepared; of published
+weights that is known; of other files it is looked up by the model, which their names and shapes
+tell, or the reference does: "resnet50=weights.pth".
 """
 
 import dataclasses
@@ -18,19 +19,20 @@ import numpy as np
 from flaxzoo import data, pretrained
 from flaxzoo.adaptation import fit, numbers_of, set_eps
 from flaxzoo.checkpoint import saved_steps
-from flaxzoo.config import PHOTOGRAPHS, Config, DataConfig, ModelConfig
+from flaxzoo.config import PHOTOGRAPHS, Config, DataConfig
+from flaxzoo.conversion import identify
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.data.transforms import Preparation
 from flaxzoo.errors import UserError, unknown
-from flaxzoo.models import VARIANTS, create_model, options_of
+from flaxzoo.models import VARIANTS, create_model
 from flaxzoo.models.base import Classifier
-from flaxzoo.sources import read_json
+from flaxzoo.saved_model import is_saved
+from flaxzoo.sources import Source, open_source, read_json, read_source
 from flaxzoo.training.feed import fill, stored_size
 from flaxzoo.training.init_from import model_options
-from flaxzoo.training.run import read_classes
-from flaxzoo.training.saved_run import checkpoint_of, origin_of, torch_weights, workdir_of
+from flaxzoo.training.saved_run import workdir_of
 from flaxzoo.training.trainer import compute_dtype
-from flaxzoo.weight_files import SUFFIXES, read_state_dict
+from flaxzoo.weight_files import SUFFIXES
 
 KINDS = ("raw", "ema")  # of the weights in a checkpoint: those that were trained, their average
 
@@ -94,9 +96,10 @@ def load_trained(
 
     Args:
         reference: the folder of a run (its best checkpoint by validation accuracy) or of one of its
-            checkpoints/STEP; a file of weights, with the name of its model ("resnet50=FILE") unless
-            it has a published name; or the name of published weights, which are looked for where
-            torch and the Hugging Face hub keep them, and downloaded where they are not.
+            checkpoints/STEP; one of `save_pretrained`; a file of weights, with the name of its
+            model before it ("resnet50=FILE") where its names and shapes would fit several; or the
+            name of published weights, "resnet50" or "timm/resnet50.a1_in1k", which are looked for
+            where torch and the Hugging Face hub keep them, and downloaded where they are not.
         kind: of a checkpoint's weights: one of KINDS, or "" for those that the run reported, the
             average where it kept one.
         image_size: height and width in pixels; 0 for that of the run or of the published weights.
@@ -109,18 +112,43 @@ def load_trained(
     if kind not in ("", *KINDS):
         raise unknown("kind of weights", kind, KINDS)
     variant, of = _split(reference)
-    if not pretrained.is_name(of) and Path(of).expanduser().is_dir():
-        return _of_run(reference, variant, Path(of).expanduser(), kind, image_size)
-    if kind == "ema":
+    workdir = _workdir(of, variant)
+    if workdir is not None:
+        config = read_config(workdir)
+        kind = kind or ("ema" if config.ema.decay else "raw")
+    elif kind == "ema":
         raise UserError(f"{reference} is no run: averaged weights are kept in checkpoints alone.")
-    return _of_file(reference, variant, of, image_size, source)
+    else:
+        config = Config(
+            init_from=of, data=DataConfig(source=source, mean=(), std=()), dtype="float32"
+        )
+    weights, variant = _read(of, variant, kind)
+    number, channels = _outputs_and_channels(variant, weights.weights)
+    model_config = dataclasses.replace(config.model, name=variant, num_classes=number)
+    config = dataclasses.replace(config, model=model_config)
+    config = _prepared(config, channels, image_size, weights.options.get("image_size", 0))
+    options = weights.decided(variant, channels) | model_options(config)
+    model = create_model(
+        variant,
+        num_classes=number,
+        in_channels=channels,
+        dtype=compute_dtype(config.dtype),
+        **options,
+    )
+    loaded = load_torch(model, weights.weights, naming=weights.load_as, source_name=weights.path)
+    set_eps(model, loaded.naming if weights.naming == "auto" else weights.naming)
+    model.eval()
+    return Trained(
+        reference, Path(weights.path), config, model, weights.classes or None, workdir,
+        "" if workdir is None else kind, options,
+    )  # fmt: skip
 
 
 def find_trained(references: Sequence[str]) -> list[str]:
     """Returns a reference for each model: folders of several are replaced by what they hold.
 
-    That is the runs in a folder and its files of weights, sorted by name; or of RUN/checkpoints
-    all of them, by step.
+    That is the runs in a folder, its saved models and its files of weights, sorted by name; or of
+    RUN/checkpoints all of them, by step.
 
     Raises:
         UserError: a folder holds nothing of that kind.
@@ -132,7 +160,7 @@ def find_trained(references: Sequence[str]) -> list[str]:
             found.append(reference)
         elif path.absolute().name == "checkpoints" and saved_steps(path):
             found += [str(path / str(step)) for step in sorted(saved_steps(path))]
-        elif (path / "checkpoints").is_dir() or path.name.isdigit():
+        elif (path / "checkpoints").is_dir() or path.name.isdigit() or is_saved(path):
             found.append(reference)
         else:
             found += _inside(path)
@@ -159,13 +187,15 @@ def _inside(folder: Path) -> list[str]:
     held = sorted(folder.iterdir())
     found = [
         str(path) for path in held
-        if saved_steps(path / "checkpoints") or path.suffix.lower() in SUFFIXES
+        if saved_steps(path / "checkpoints")
+        or is_saved(path)
+        or path.suffix.lower() in SUFFIXES
     ]  # fmt: skip
     if not found:
         names = ", ".join(path.name for path in held[:8]) or "nothing"
         raise UserError(
             f"{folder} has no checkpoint; expected the folder of a run or of several, "
-            f"checkpoints/STEP, or files of weights; it holds {names}."
+            f"checkpoints/STEP, saved models or files of weights; it holds {names}."
         )
     return found
 
@@ -176,75 +206,30 @@ def _split(reference: str) -> tuple[str, str]:
     return (variant, rest) if equals and rest and variant in VARIANTS else ("", reference)
 
 
-def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int) -> Trained:
-    workdir = workdir_of(path)
-    config = read_config(workdir)
-    if variant and variant != config.model.name:
-        raise UserError(f"{workdir} is a run of {config.model.name}, not of {variant}.")
-    checkpoint = checkpoint_of(path, "a trained model")
-    kind = kind or ("ema" if config.ema.decay else "raw")
-    weights = torch_weights(checkpoint, kind)
-    origin = origin_of(workdir, config.init_from)
-    number, channels = _outputs_and_channels(config.model.name, weights)
-    config = _prepared(config, channels, image_size)
-    options = (origin.options if origin else {}) | model_options(config)
-    model = create_model(
-        config.model.name,
-        num_classes=number,
-        in_channels=channels,
-        dtype=compute_dtype(config.dtype),
-        **options,
-    )
-    load_torch(model, weights, naming="own", source_name=str(checkpoint))
-    if origin:
-        set_eps(model, origin.naming)
-    model.eval()
-    return Trained(
-        reference, checkpoint, _with_classes(config, number), model, read_classes(workdir),
-        workdir, kind, options,
-    )  # fmt: skip
-
-
-def _of_file(reference: str, variant: str, of: str, image_size: int, source: str) -> Trained:
-    variant = variant or _published_model(of)
+def _workdir(of: str, variant: str) -> Path | None:
+    """Returns the folder of the run that `of` names, None where it names something else."""
     path = Path(of).expanduser()
-    if pretrained.is_name(of):
-        path = pretrained.find(of, variant)
-    elif not path.exists():
-        raise UserError(f"there is no file, folder or published name {of!r}.")
-    weights = read_state_dict(path)
-    number, channels = _outputs_and_channels(variant, weights)
-    config = Config(
-        init_from=of,
-        model=ModelConfig(name=variant),
-        data=DataConfig(source=source, mean=(), std=()),
-        dtype="float32",
-    )
-    config = _prepared(config, channels, image_size)
-    options = options_of(variant, weights, weights.metadata, channels) | model_options(config)
-    model = create_model(variant, num_classes=number, in_channels=channels, **options)
-    loaded = load_torch(model, weights, source_name=str(path))
-    set_eps(model, loaded.naming)
-    model.eval()
-    return Trained(
-        reference, path, _with_classes(config, number), model, None, None, "", options
-    )  # fmt: skip
+    named = pretrained.is_name(of, variant)
+    return None if named or not path.is_dir() or is_saved(path) else workdir_of(path)
 
 
-def _published_model(of: str) -> str:
-    """Returns the model that weights are of, which have a published name or are in such a file."""
-    if pretrained.is_name(of) and of != "imagenet":
-        return of.partition(".")[0]
-    if model := pretrained.model_of_file(Path(of).name):
-        return model
-    if of in VARIANTS:
-        pretrained.choose(of, of)  # raises: nothing is published of it
-    if not Path(of).expanduser().exists():
+def _read(of: str, variant: str, kind: str) -> tuple[Source, str]:
+    """Returns the weights that `of` names, and the variant that they are of."""
+    path = Path(of).expanduser()
+    if pretrained.is_name(of, variant):
+        variant = variant or pretrained.named_model(of)
+        source = open_source(of, variant)
+    elif path.exists():
+        source = read_source(path, "MODEL", variant, kind)
+    else:
+        if of in VARIANTS:
+            pretrained.choose(of, of)  # raises: nothing is published of it
         raise UserError(
             f"there is no run, no file and nothing published by the name {of!r}; expected the "
             "folder of a run, MODEL=FILE, or a name like resnet50 or resnet50.IMAGENET1K_V1."
         )
-    raise UserError(f"nothing tells which model {of} has weights of: write MODEL={of}.")
+    variant = variant or source.model or pretrained.model_of_file(Path(source.path).name) or ""
+    return source, variant or identify(source).model.variant
 
 
 def _outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
@@ -283,11 +268,15 @@ def _typed(kind: type, values: Mapping[str, Any], where: str) -> Any:
     return kind(**fields)
 
 
-def _prepared(config: Config, channels: int, image_size: int) -> Config:
+def _prepared(config: Config, channels: int, image_size: int, otherwise: int) -> Config:
     """Returns `config` with all in `data` that says how images are prepared.
 
     A run on arrays, which are not cropped, gets files whose short side is made the size of these:
     with square ones that is the same.
+
+    Args:
+        image_size: in pixels; 0 for that of the run or of the weights.
+        otherwise: where these do not say it.
     """
     source = config.data
     scaled = round(source.resize * image_size / source.image_size) if source.image_size else 0
@@ -296,13 +285,15 @@ def _prepared(config: Config, channels: int, image_size: int) -> Config:
     arrays = source.source.partition("=")[0] not in PHOTOGRAPHS
     stored = source.image_size or _stored(source) if arrays else None
     filled = fill(dataclasses.replace(config, data=source), channels, stored)
-    size = filled.image_size
+    size = filled.image_size or otherwise
     if not size:
         raise UserError(
             f"nothing says which size of image {config.init_from} takes: set --image-size."
         )
     resize = size if arrays else filled.resize or math.floor(size / 0.875)
-    return dataclasses.replace(config, data=dataclasses.replace(filled, resize=resize))
+    return dataclasses.replace(
+        config, data=dataclasses.replace(filled, image_size=size, resize=resize)
+    )
 
 
 def _stored(source: DataConfig) -> int | None:
@@ -317,7 +308,3 @@ def _stored(source: DataConfig) -> int | None:
             f"{error}"
         ) from None
     return stored_size(dataset)
-
-
-def _with_classes(config: Config, number: int) -> Config:
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=number))

@@ -27,10 +27,14 @@ from flaxzoo.evaluation import (
     log_probabilities,
 )
 from flaxzoo.predict import SHEET, draw_sheet, find_images, predict_files
+from flaxzoo.saved_model import save_pretrained
 from flaxzoo.trained import find_trained, load_trained, read_class_names, read_config
 from flaxzoo.training.run import Run
 from flaxzoo.training.trainer import build
 
+PREPARATION = {
+    "image_size": 48, "resize": 50, "interpolation": "bicubic", "mean": (0.5,), "std": (0.2,),
+}  # fmt: skip
 TIMM = "model,top1,top1_err,top5,top5_err,param_count,img_size,crop_pct,interpolation"
 
 
@@ -188,11 +192,40 @@ def test_weights_for_other_channels_are_refused(tmp_path):
         check_fits(weights, load_data(weights, "digits"))
 
 
-def test_a_file_says_which_model_it_is_of(tmp_path):
+def test_names_and_shapes_tell_which_model_a_file_is_of(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_file(dict(to_torch(create_model("resnet_tiny", num_classes=7))), path)
+    found = load_trained(str(path), image_size=32)
+    assert (found.config.model.name, found.model.num_classes, found.classes) == (
+        "resnet_tiny",
+        7,
+        None,
+    )
+
+
+def test_a_file_of_no_model_is_refused(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_file({"a": np.zeros(1, np.float32)}, path)
-    with pytest.raises(UserError, match=r"which model .* write MODEL="):
+    with pytest.raises(UserError, match=r"no model has exactly the names and shapes of .*mine"):
         load_trained(str(path))
+
+
+@pytest.mark.parametrize("preparation", [None, PREPARATION])
+def test_a_saved_model_brings_classes_sizes_and_preparation(tmp_path, preparation):
+    model = create_model("test_vit", num_classes=2, image_size=48, seed=3)
+    save_pretrained(model, tmp_path, classes=("cat", "dog"), preparation=preparation)
+    found = load_trained(str(tmp_path))
+    assert (found.classes, found.workdir, found.kind) == (("cat", "dog"), None, "")
+    assert found.preparation.image_size == 48
+    assert found.preparation.resize == (preparation["resize"] if preparation else 54)
+    images = jnp.ones((1, 48, 48, 3))
+    np.testing.assert_array_equal(found.model(images), model(images))
+
+
+def test_a_saved_model_of_another_name_is_refused(tmp_path):
+    save_pretrained(create_model("resnet_tiny"), tmp_path)
+    with pytest.raises(UserError, match="is a saved resnet_tiny, but the model is resnet18"):
+        load_trained(f"resnet18={tmp_path}")
 
 
 def test_averaged_weights_that_were_not_kept_are_refused(tmp_path):
@@ -212,8 +245,10 @@ def test_a_config_comes_back_from_a_run(workdir):
 def test_a_folder_of_runs_is_all_of_them(workdir, tmp_path):
     shutil.copytree(workdir, tmp_path / "b")
     shutil.copytree(workdir, tmp_path / "a")
+    save_pretrained(create_model("resnet_tiny"), tmp_path / "c")
     (tmp_path / "note.txt").write_text("")
-    assert find_trained([str(tmp_path)]) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert find_trained([str(tmp_path)]) == [str(tmp_path / name) for name in "abc"]
+    assert find_trained([str(tmp_path / "c")]) == [str(tmp_path / "c")]
 
 
 def test_a_folder_of_checkpoints_is_all_of_them(workdir):

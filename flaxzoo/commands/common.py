@@ -47,8 +47,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say which trained model: --model, --weights and --classes."""
     parser.add_argument(
         "--model", required=True, metavar="RUN_OR_WEIGHTS",
-        help="a run (its best checkpoint by validation), one of its checkpoints/STEP, a file of "
-        "weights (MODEL=FILE unless its name is published), or the name of published weights",
+        help="a run (its best checkpoint by validation), one of its checkpoints/STEP, a folder of "
+        "save_pretrained, a file of weights (MODEL=FILE where it fits several models), or the name "
+        "of published weights, like resnet50 or timm/resnet50.a1_in1k",
     )  # fmt: skip
     parser.add_argument(
         "--weights", choices=("raw", "ema"),

@@ -154,8 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "models", nargs="+", metavar="RUN_OR_WEIGHTS",
         help="a run (its best checkpoint by validation), RUN/checkpoints (all of them), one of "
-        "them, a folder of runs or of files, a file of weights (MODEL=FILE unless its name is "
-        "published), or the name of published weights",
+        "them, a folder of save_pretrained, a folder of any of these or of files, a file of "
+        "weights (MODEL=FILE where it fits several models), or the name of published weights, like "
+        "resnet50 or timm/resnet50.a1_in1k",
     )  # fmt: skip
     parser.add_argument(
         "--data", default="", metavar="SPEC",

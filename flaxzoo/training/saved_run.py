@@ -65,11 +65,12 @@ def origin_of(workdir: Path, init_from: str) -> Origin | None:
         raise UserError(f"{path} is damaged: it holds {', '.join(saved)}.") from None
 
 
-def read_run(path: Path, what: str) -> Source:
+def read_run(path: Path, what: str, kind: str = "") -> Source:
     """Reads the best checkpoint of a run, or the one that `path` is.
 
     Args:
         what: the option that names `path`, for messages.
+        kind: of the weights: see `flaxzoo.checkpoint.read_weights`.
 
     Raises:
         UserError: there is no checkpoint, or one of the run's files is damaged.
@@ -81,7 +82,7 @@ def read_run(path: Path, what: str) -> Source:
     names = read_classes(workdir) or ()
     return Source(
         path=str(checkpoint),
-        weights=torch_weights(checkpoint),
+        weights=torch_weights(checkpoint, kind),
         naming=origin.naming if origin else "own",
         model=saved.get("name", ""),
         options=dict(origin.options) if origin else {},

@@ -68,7 +68,7 @@ def test_a_run_is_exported_with_its_classes_and_preparation(tmp_path, capsys):
     ("flags", "message"),
     [
         (["runs/x", "--weights", "w.pth"], "--weights goes with the name of a model.* got runs/x"),
-        (["resnet_tiny", "--weights", "w.pth"], r"no file, folder or published name '?w\.pth"),
+        (["resnet_tiny", "--weights", "w.pth"], r"nothing published by the name 'w\.pth'"),
     ],
 )
 def test_slips_are_told(flags, message):

@@ -10,7 +10,9 @@ import pytest
 from flaxzoo import commands, create_model, to_torch
 from flaxzoo.errors import UserError
 from flaxzoo.models.info import model_info
+from flaxzoo.pretrained import preparation
 from flaxzoo.sources import open_source
+from flaxzoo.trained import load_trained
 from flaxzoo.weight_writing import write_state_dict
 
 REPOSITORY = "timm/resnet_tiny.a1_in1k"
@@ -100,6 +102,33 @@ def test_weights_of_the_hub_are_fetched_verified_and_loaded(hub, tmp_path, weigh
     model = create_model("resnet_tiny", pretrained=REPOSITORY)
     assert (model.fc.kernel[...] == create_model("resnet_tiny", seed=4).fc.kernel[...]).all()
     assert open_source(REPOSITORY, "resnet_tiny").path == str(path)
+
+
+def timm_config(**fields) -> bytes:
+    given = {
+        "input_size": [3, 40, 40], "crop_pct": 0.95, "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
+    }  # fmt: skip
+    return json.dumps({"architecture": "resnet_tiny", "pretrained_cfg": given | fields}).encode()
+
+
+def test_a_model_of_the_hub_is_found_by_its_keys_and_brings_its_preparation(hub, tmp_path):
+    publish(hub, tmp_path)
+    hub[f"/{REPOSITORY}/resolve/main/config.json"] = timm_config()
+    found = load_trained(REPOSITORY)
+    hub.clear()  # it is not asked again
+    assert load_trained(REPOSITORY).preparation == found.preparation
+    assert found.config.model.name == "resnet_tiny"
+    prepared = found.preparation
+    assert (prepared.image_size, prepared.resize, prepared.interpolation) == (40, 42, "bicubic")
+    assert (prepared.mean, prepared.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize("config", [b"<html>", b"[]", timm_config(input_size=[])])
+def test_a_config_of_the_hub_that_says_no_preparation_is_told(hub, config):
+    hub[f"/{REPOSITORY}/resolve/main/config.json"] = config
+    with pytest.raises(UserError, match=r"is no config\.json of timm's, with input_size"):
+        preparation(REPOSITORY, "resnet_tiny")
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_deleted(hub, tmp_path, weights_cache):
