@@ -102,7 +102,7 @@ def train_torch(source: str, seed: int) -> dict[str, Any]:
     started = time.monotonic()
     for step in range(clock.total_steps):
         chosen = torch.tensor(batch_indices(seed, step, len(train), config.batch_size))
-        batch = augmented(normalized(images[chosen], config), config.augment.shift)
+        batch = normalized(augmented(images[chosen], config.augment.shift), config)
         size = sizes[step * len(sizes) // clock.total_steps]
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True)
         batch = batch.contiguous(memory_format=torch.channels_last)
@@ -132,16 +132,14 @@ def normalized(images: torch.Tensor, config: Any) -> torch.Tensor:
 
 
 def augmented(images: torch.Tensor, shift: int) -> torch.Tensor:
-    """Mirrors half of the images, pads all and crops them back at random places."""
-    n, _, h, w = images.shape
+    """Mirrors half of the images (n, h, w, c), pads with black, crops back at random places."""
+    n, h, w, _ = images.shape
     mirrored = torch.rand(n) < 0.5
-    images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    padded = F.pad(images, (shift,) * 4)
+    images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
+    padded = F.pad(images, (0, 0, *(shift,) * 4))
     top, left = torch.randint(2 * shift + 1, (2, n, 1))
     rows, columns = top + torch.arange(h), left + torch.arange(w)
-    return padded.permute(0, 2, 3, 1)[
-        torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ].permute(0, 3, 1, 2)
+    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def summary(runs: list[dict[str, Any]]) -> str:
