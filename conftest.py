@@ -3,12 +3,16 @@
 It imports nothing of flaxzoo: shapes in signatures are only checked in modules imported after it.
 """
 
+import importlib.metadata
 import os
 from pathlib import Path
 
-# Each program runs a few times on small images: compiling it well takes longer than that saves. In
-# the environment, so that the processes that tests start hear of it.
+# Each program runs a few times on small images: compiling it well takes longer than that saves, and
+# XLA's emitters of fusions more than half of the rest. In the environment, so that the processes
+# that tests start hear of it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if [*map(int, importlib.metadata.version("jaxlib").split(".")[:2])] < [0, 11]:  # gone since
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest

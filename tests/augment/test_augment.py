@@ -224,7 +224,7 @@ print(json.dumps({"collectives": collectives, "results": results}))
 
 def test_devices_need_nothing_of_each_other():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",

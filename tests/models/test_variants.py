@@ -1,6 +1,5 @@
 """What every variant promises, checked by shapes: nothing is computed."""
 
-import functools
 import hashlib
 import json
 import re
@@ -15,27 +14,19 @@ from flaxzoo.layers import BatchNorm, LayerNorm, named_variables
 from flaxzoo.models import FAMILIES, VARIANTS, takes
 from flaxzoo.models.info import count_multiply_adds, count_parameters, model_info, published
 from flaxzoo.training.state import split_model
-from tests.models.zoo import EVERY, SMALL, abstract, call_parts, each, smallest, without_noise
+from tests.models.zoo import (
+    EVERY,
+    SMALL,
+    abstract,
+    each,
+    evaluated,
+    shapes,
+    smallest,
+    without_noise,
+)
 
 _NAMES = json.loads((Path(__file__).parent / "published_names.json").read_text())
 PUBLISHED = _NAMES["torchvision"] | _NAMES["timm"]
-
-
-@functools.cache
-def shapes(name: str):
-    """What `name` returns for two of the smallest images, computing in bfloat16."""
-    model = create_model(name, abstract=True, dtype="bfloat16")
-    height, width = model.image_size or (max(model.min_size, 32),) * 2
-    return model, evaluated(model, (2, height, width, 3))
-
-
-def evaluated(model, shape: tuple[int, ...]):
-    model.eval()
-    model_def, params, stats = split_model(model)
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(
-        lambda p, s, x: call_parts(model_def.bind(p, s), x), params, stats, images
-    )
 
 
 @pytest.mark.parametrize("name", each(EVERY))

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,6 +11,7 @@ from flax import nnx
 from flaxzoo import create_model, list_models
 from flaxzoo.layers import Dropout, StochasticDepth
 from flaxzoo.models.base import Classifier
+from flaxzoo.training.state import split_model
 
 # One of each family, small enough to run.
 SMALL = ["resnet_tiny", "resnext_tiny", "resnet20", "convnet_bn", *list_models("test_*")]
@@ -24,6 +26,24 @@ def each(names: list[str]) -> list:
 @functools.cache
 def abstract(name: str, dtype: str = "float32") -> Classifier:
     return create_model(name, abstract=True, dtype=dtype)
+
+
+@functools.cache
+def shapes(name: str) -> tuple[Classifier, dict]:
+    """What `name` returns for two of the smallest images, computing in bfloat16; and the model."""
+    model = abstract(name, "bfloat16")
+    height, width = model.image_size or (max(model.min_size, 32),) * 2
+    return model, evaluated(model, (2, height, width, 3))
+
+
+def evaluated(model: Classifier, shape: tuple[int, ...]) -> dict:
+    """What `model` returns in evaluation, in shapes: see `call_parts`."""
+    model.eval()
+    model_def, params, stats = split_model(model)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(
+        lambda p, s, x: call_parts(model_def.bind(p, s), x), params, stats, images
+    )
 
 
 def smallest(model: Classifier) -> tuple[int, int]:
