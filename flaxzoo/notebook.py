@@ -36,10 +36,12 @@ def run(command: str, hours: float = 0.0) -> None:
     """
     words = shlex.split(command)
     words[:1] = [sys.executable] if words[0] == "python" else words[:1]
+    # Kernels set FORCE_COLOR, with which rich redraws a bar ten times a second: in a notebook, lines.
+    environment = {k: v for k, v in os.environ.items() if k != "FORCE_COLOR"}
     late = threading.Event()
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=environment | {"PYTHONUNBUFFERED": "1"},
     ) as process:  # fmt: skip
         assert process.stdout is not None  # a pipe
         limit = threading.Timer(3600 * hours, lambda: (late.set(), process.terminate()))

@@ -31,6 +31,12 @@ def test_a_command_says_what_it_writes_to_both_streams(capsys):
     assert capsys.readouterr().out == "out\nerr\n"
 
 
+def test_a_command_knows_no_terminal_where_the_kernel_forces_colors(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    run("""python -c "import rich.console; print(rich.console.Console().is_terminal)" """)
+    assert capsys.readouterr().out == "False\n"
+
+
 def test_a_failing_command_stops_the_notebook():
     with pytest.raises(subprocess.CalledProcessError) as error:
         run("python -c 'raise SystemExit(2)'", hours=1.0)

@@ -14,8 +14,8 @@ from flaxzoo import data
 ROOT = Path(__file__).parents[1] / "notebooks"
 NAMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.ipynb"))
 SMALL = (
-    "--config.model.name=lenet5_bn --config.batch_size=32 --config.duration='4 steps' "
-    "--config.schedule.warmup='1 steps' --config.eval_every='2 steps' "
+    "--config.model.name=lenet5_bn --config.data.image_size=16 --config.duration='4 steps' "
+    "--config.batch_size=32 --config.schedule.warmup='1 steps' --config.eval_every='2 steps' "
     "--config.checkpoint.every='2 steps'"
 )
 # As Kaggle's client takes them: kernels_push of its version 2.2.
@@ -72,8 +72,7 @@ def test_training_goes_on_from_an_attached_output(open_notebook, tmp_path):
 def test_fine_tuning_reads_kaggle_inputs(open_notebook, photographs, tmp_path):
     cells = open_notebook(
         "finetune/finetune.ipynb",
-        FOLDER="digits/by class", WEIGHTS="", RUN="small",
-        SETTINGS=f"{SMALL} --config.data.image_size=32",
+        FOLDER="digits/by class", WEIGHTS="", SETTINGS=SMALL, RUN="small",
         KEEP=str(tmp_path), INPUT=str(tmp_path / "input"),
     )  # fmt: skip
     said = cells()
