@@ -36,7 +36,7 @@ def run(command: str, hours: float = 0.0) -> None:
     """
     words = shlex.split(command)
     words[:1] = [sys.executable] if words[0] == "python" else words[:1]
-    # Kernels set FORCE_COLOR, with which rich redraws a bar ten times a second: in a notebook, lines.
+    # Kernels set it, and rich would redraw a bar ten times a second, each time as a new line.
     environment = {k: v for k, v in os.environ.items() if k != "FORCE_COLOR"}
     late = threading.Event()
     with subprocess.Popen(
