@@ -3,8 +3,10 @@
 It imports nothing of flaxzoo: shapes in signatures are only checked in modules imported after it.
 """
 
+import contextlib
 import importlib.metadata
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Each program runs a few times on small images: compiling it well takes longer than that saves, and
@@ -56,3 +58,52 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of real images at {folder} (FLAXZOO_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture
+def open_notebook(tmp_path) -> Iterator[Callable]:
+    """Opens notebooks: `cells = open_notebook("train/train.ipynb", RUN="mine", ...)`.
+
+    Its kernel starts in a folder that looks like a checkout, and these values follow those of its
+    cell of parameters. `cells("install", "train")` runs the cells with these ids and returns what
+    is printed below them; `cells()` runs all.
+    """
+    pytest.importorskip("nbclient")
+    import nbformat
+    from nbclient import NotebookClient
+
+    root = Path(__file__).parent
+    for name in ("configs", "train.py"):
+        (tmp_path / name).symlink_to(root / name)
+    environment = os.environ | {
+        "PYTHONPATH": str(root),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
+    }
+    with contextlib.ExitStack() as kernels:
+
+        def open_(name: str, **parameters: object) -> Callable[..., str]:
+            notebook = nbformat.read(root / "notebooks" / name, as_version=4)
+            cells = {cell["id"]: (i, cell) for i, cell in enumerate(notebook.cells)}
+            first = cells["parameters"][1]
+            for key, value in parameters.items():
+                assert f"\n{key} = " in "\n" + first.source, f"{name} has no parameter {key}"
+                first.source += f"\n{key} = {value!r}"
+            client = NotebookClient(
+                notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+            )
+            kernels.enter_context(client.setup_kernel(env=environment))
+
+            def run(*ids: str) -> str:
+                said = []
+                for index, cell in [cells[id] for id in ids] if ids else cells.values():
+                    outputs = client.execute_cell(cell, index).get("outputs", ())
+                    said += [output.get("text", "") for output in outputs]
+                return "".join(said)
+
+            return run
+
+        yield open_
