@@ -156,6 +156,8 @@ def _decode(
 
 def _rescaled(box: Box, old: tuple[int, int], new: tuple[int, ...]) -> Box:
     """Returns the box of an image of another size."""
+    if new == old:
+        return box
     edges = np.array([box[:2], (box[0] + box[2], box[1] + box[3])])
     (top, left), (bottom, right) = np.floor(edges * new / old + 0.5).astype(int).tolist()
     return top, left, bottom - top, right - left

@@ -1,6 +1,7 @@
 """Headers of JPEG files, and decoding that stops early."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_a_box_has_its_pixels_wherever_it_ends(monkeypatch, kind, size):
     shapes = []
     whole = decode(FILES[kind])
     original = simplejpeg.decode_jpeg
-    scaled = {"min_height": -(-HEIGHT // 4), "min_width": -(-WIDTH // 4)} if size == 9 else {}
+    scaled: Any = {"min_height": -(-HEIGHT // 4), "min_width": -(-WIDTH // 4)} if size == 9 else {}
     n = 4 if scaled else 1
     expected = original(FILES[kind], "RGB", **scaled) if scaled else whole
 
