@@ -10,12 +10,12 @@ import numpy as np
 from flaxzoo.data.dataset import Dataset, FileSplit
 from flaxzoo.data.files import Files, open_files
 from flaxzoo.data.imagenet_labels import validation_labels
+from flaxzoo.data.options import SPLITS
 from flaxzoo.errors import UserError, unknown
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
-SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 _NAMES = {name for names in SPLITS.values() for name in names}
 
 
@@ -25,8 +25,9 @@ def load_folder(value: str) -> Dataset:
     Classes are the names of the folders that hold them, sorted. Within a class, files are found at
     any depth, sorted by path. Hidden files, and files without an image's extension, are ignored.
     Links are followed, except to a folder that holds the link. Images are delivered as RGB, of any
-    size. A folder ROOT/val is the validation split. Images in ROOT/test without folders of classes
-    have no labels, and are left out. Where all is in one folder, that is ROOT.
+    size. A folder ROOT/val is the validation split (`options.SPLITS` has the names). Images in
+    ROOT/test without folders of classes have no labels, and are left out. Where all is in one
+    folder, that is ROOT.
 
     Raises:
         UserError: the folder is missing or empty, or a class in it is; or one cannot be listed.
@@ -64,7 +65,7 @@ def _folders(files: Files, at: str) -> list[str]:
 
 
 def _top(files: Files) -> str:
-    """Returns the folder with `train` or the classes: the first that is not alone where it is."""
+    """Returns the folder of the splits or the classes: the first that is not alone there."""
     at = ""
     while True:
         found = _folders(files, at)
@@ -76,9 +77,9 @@ def _top(files: Files) -> str:
 
 
 def _parts(files: Files, at: str) -> dict[str, str]:
-    """Returns the folder of each split; `at` itself is train if it has no folder `train`."""
+    """Returns the folder of each split; `at` itself is train if it has no folder of that name."""
     present = _folders(files, at)
-    if "train" not in present:
+    if not set(SPLITS["train"]) & set(present):
         return {"train": at}
     found = {}
     for split, names in SPLITS.items():
@@ -86,7 +87,7 @@ def _parts(files: Files, at: str) -> dict[str, str]:
         if len(folders) > 1:
             where = os.path.join(files.root, at)
             raise UserError(f"{where} has both {folders[0]}/ and {folders[1]}/; expected one")
-        if folders and (split != "test" or _folders(files, f"{at}test/")):
+        if folders and (split != "test" or _folders(files, f"{at}{folders[0]}/")):
             found[split] = f"{at}{folders[0]}/"
     return found
 

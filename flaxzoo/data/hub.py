@@ -16,10 +16,8 @@ from jaxtyping import Int32, Int64
 
 from flaxzoo.data import transforms
 from flaxzoo.data.dataset import Dataset, EncodedSplit, Indices
-from flaxzoo.data.options import split_columns
+from flaxzoo.data.options import SPLITS, split_columns
 from flaxzoo.errors import UserError, unknown
-
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 class HubSplit(EncodedSplit):

@@ -13,7 +13,7 @@ import numpy as np
 from flaxzoo.data.dataset import Dataset, FileSplit
 from flaxzoo.data.files import Files, open_files
 from flaxzoo.data.folder import images
-from flaxzoo.data.options import COLUMNS, Options, split_columns
+from flaxzoo.data.options import COLUMNS, SPLITS, Options, split_columns
 from flaxzoo.errors import UserError, unknown
 
 # Names of columns, in lower case with "_" for what is no letter. Of several, those before the bar
@@ -27,11 +27,6 @@ LABEL_NAMES = (
     "| class_id label_id category_id class_index class_idx label_idx"
 )
 SPLIT_NAMES = "split set subset dataset data_set"
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 Table = dict[str, list[str]]  # the fields of each column
 
 

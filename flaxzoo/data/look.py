@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flaxzoo import picture
 from flaxzoo.data import Dataset, EncodedSplit, Split, gallery
+from flaxzoo.data.options import SPLITS
 from flaxzoo.data.survey import Place, Survey, copies, file_digests, spread, survey
 
 SAMPLE = 2_000  # images of each split that are decoded, unless all are asked for
@@ -22,10 +23,7 @@ NAMED = 10  # unreadable images that are named; the others are counted
 EXAMPLES = 3  # of copies
 
 # Folders with these names are rather splits, or parts of an archive, than classes.
-_NO_CLASSES = {
-    "train", "training", "val", "valid", "validation", "test", "testing", "images", "labels",
-    "annotations", "__macosx",
-}  # fmt: skip
+_NO_CLASSES = {"images", "labels", "annotations", "__macosx"}.union(*SPLITS.values())
 
 
 def look(dataset: Dataset, output: Path, *, decode_all: bool = False) -> None:

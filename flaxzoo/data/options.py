@@ -1,4 +1,4 @@
-"""What every source is told besides its name, and where files are kept by default."""
+"""What every source is told besides its name, what splits are called, where files are kept."""
 
 import dataclasses
 import os
@@ -6,6 +6,11 @@ import re
 from pathlib import Path
 
 COLUMNS = ("image", "label")  # options of sources that are tables: which column is what
+SPLITS = {  # what folders, tables and hubs call them
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

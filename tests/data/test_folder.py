@@ -24,7 +24,14 @@ def test_without_split_folders_everything_is_train(folder):
     assert pets.test is None
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_training_and_testing_are_splits_too(folder):
+    for name in ("train", "test"):
+        (folder / name).rename(folder / f"{name}ing")
+    pets = data.load(f"folder={folder}", validation=0)
+    assert (len(pets.train), len(pets.test)) == (12, 4)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
 def test_a_validation_folder_is_used_as_it_is(folder, name):
     shutil.copytree(folder / "test", folder / name)
     pets = data.load(f"folder={folder}", validation=0.5)
