@@ -75,7 +75,7 @@ def figures(cost: StepCost, core: Core) -> dict[str, Any]:
             kind: {"count": t.count, "mb": round(t.bytes / 1e6, 2)}
             for kind, t in cost.collectives.items()
         },
-        "images_per_second_at_most": round(cost.images_per_second(core)),
+        "roofline_images_per_second": round(cost.images_per_second(core)),
         "bound_by": cost.bound_by(core),
         "compile_seconds": round(cost.compile_seconds),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "libtpu")},

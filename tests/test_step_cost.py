@@ -74,9 +74,9 @@ def test_loops_are_told():
 @pytest.mark.parametrize(
     ("flops", "moved", "seconds", "bound"), [(4e12, 1e9, 4, "arithmetic"), (1e12, 2e9, 2, "memory")]
 )
-def test_the_bound_is_the_slower_of_arithmetic_and_memory(tiny, flops, moved, seconds, bound):
+def test_the_roofline_is_the_slower_of_arithmetic_and_memory(tiny, flops, moved, seconds, bound):
     cost = dataclasses.replace(tiny, batch=8, devices=4, flops=flops, bytes_accessed=moved)
-    assert cost.seconds(CORE) == seconds
+    assert cost.roofline_seconds(CORE) == seconds
     assert cost.images_per_second(CORE) == 4 * 8 / seconds
     assert cost.bound_by(CORE) == bound
 

@@ -123,8 +123,8 @@ def _row(
         "flops_per_byte": cost.intensity,
         "loops": cost.loops,
         "bound_by": cost.bound_by(core),
-        "step_seconds_at_least": cost.seconds(core),
-        "images_per_second_at_most": cost.images_per_second(core),
+        "roofline_step_seconds": cost.roofline_seconds(core),
+        "roofline_images_per_second": cost.images_per_second(core),
         **traffic,
         "compile_seconds": cost.compile_seconds,
         "largest_batch_per_device": search and search.fits,
@@ -135,8 +135,8 @@ def _row(
 def _print(row: dict[str, Any], cost: StepCost, core: Core, search: Search | None) -> None:
     console = common.console()
     console.print(
-        f"{row['model']} on {row['topology']}: {cost.devices} devices with {cost.batch} images "
-        f"each, compiled in {cost.compile_seconds:.0f} s\n",
+        f"{row['model']} on {row['topology']}: {cost.devices} x {cost.batch} images a step, "
+        f"compiled in {cost.compile_seconds:.0f} s\n",
         markup=False,
     )
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -149,6 +149,10 @@ def _print(row: dict[str, Any], cost: StepCost, core: Core, search: Search | Non
     if search:
         beyond = f"; {search.fails} do not" if search.fails else "; more were not tried"
         console.print(f"\nThe largest batch: {search.fits} images a device fit{beyond}.")
+    console.print(
+        "\nThe roofline is no measurement: it divides XLA's count of operations and bytes by the "
+        "chip's figures. That count takes copies to on-chip memory for traffic, too."
+    )
     if cost.loops:
         console.print(
             f"\n{cost.loops} loops count as if they ran once, so operations and bytes are too few."
@@ -156,26 +160,20 @@ def _print(row: dict[str, Any], cost: StepCost, core: Core, search: Search | Non
 
 
 def _lines(row: dict[str, Any], cost: StepCost, core: Core) -> list[tuple[str, str, str]]:
-    def gib(size: float | int) -> str:
-        return f"{size / GIB:,.2f} GiB"
-
     balance = core.flops / core.bandwidth
     lines = [
-        ("memory of a device", gib(cost.peak), f"of {gib(core.memory)}, at its peak"),
-        ("  arguments", gib(cost.arguments), "state and images; the new state takes its place"),
-        ("  temporaries", gib(cost.temporaries), "activations, gradients"),
-        ("  results, not in place", gib(cost.outputs - cost.reused), ""),
+        ("memory of a device", _size(cost.peak), f"of {_size(core.memory)}, at its peak"),
+        ("  arguments", _size(cost.arguments), "state and images; the new state takes its place"),
+        ("  temporaries", _size(cost.temporaries), "activations, gradients"),
+        ("  other results", _size(cost.outputs - cost.reused), ""),
+        ("  program", _size(cost.program), ""),
         ("operations an image", f"{row['flops_per_image'] / 1e9:,.2f} GFLOP", ""),
         ("bytes an image", f"{row['bytes_per_image'] / 1e6:,.1f} MB", "read and written"),
+        ("operations a byte", f"{cost.intensity:,.0f}", f"the chip balances {balance:,.0f}"),
         (
-            "operations a byte",
-            f"{cost.intensity:,.0f}",
-            f"the core can do {balance:,.0f}: {cost.bound_by(core)} is the bound",
-        ),
-        (
-            "at most",
-            f"{row['images_per_second_at_most']:,.0f} images/s",
-            "by all devices: a bound from XLA's own count, not a measurement",
+            "roofline",
+            f"{row['roofline_images_per_second']:,.0f} images/s",
+            f"of all devices, bound by {cost.bound_by(core)}",
         ),
     ]
     for kind, traffic in cost.collectives.items():
@@ -183,12 +181,16 @@ def _lines(row: dict[str, Any], cost: StepCost, core: Core) -> list[tuple[str, s
     return lines
 
 
+def _size(number: float | int) -> str:
+    return f"{number / GIB:,.2f} GiB" if number >= GIB else f"{number / 2**20:,.1f} MiB"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = common.parser(
         "compile",
         "Compiles the training step of a config for a TPU that need not be there, as a run would, "
         "and tells what the compiler knows: memory, operations, memory traffic, communication, and "
-        "the images per second that the chip's figures allow at most. Needs libtpu from PyPI; no "
+        "the images per second that these and the chip's figures allow. Needs libtpu from PyPI; no "
         "data and no weights. Compiling takes minutes.",
         [
             "configs/resnext.py:imagenet2012 --topology v5e:2x4",

@@ -48,13 +48,13 @@ def test_the_table_tells_memory_bound_and_communication(compiler, capsys):
     run(["compile", CONFIG, "--batch-per-device=100", "--topology=v5e:1x1"])
     out = " ".join(capsys.readouterr().out.split())
     assert compiler == [100]
-    assert "resnet50 on v5e:1x1: 1 devices with 100 images each, compiled in 100 s" in out
+    assert "resnet50 on v5e:1x1: 1 x 100 images a step, compiled in 100 s" in out
     assert "memory of a device 12.00 GiB of 16.00 GiB" in out
     assert "operations an image 24.00 GFLOP" in out
     assert "bytes an image 400.0 MB" in out
-    assert "operations a byte 60 the core can do 250: memory is the bound" in out
-    assert "at most 2,000 images/s" in out
-    assert "not a measurement" in out
+    assert "operations a byte 60 the chip balances 250" in out
+    assert "roofline 2,000 images/s of all devices, bound by memory" in out
+    assert "The roofline is no measurement" in out
     assert "all-reduce 2 102.00 MB a step" in out
 
 
