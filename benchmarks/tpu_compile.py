@@ -145,7 +145,7 @@ class ResNet50(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nnx.relu(self.norm(self.conv(x)))
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
         for name in self.names:
             x = getattr(self, name)(x)
         return self.head(jnp.mean(x, (1, 2)))
