@@ -98,6 +98,7 @@ def test_statistics_per_device_are_those_of_the_parts_of_a_batch(normalised_per_
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_a_step_with_statistics_per_device_communicates_once(normalised_per_device, parallel):
-    reduced = normalised_per_device[parallel]["collectives"].pop("all-reduce")
-    assert reduced == 1
+def test_a_step_with_statistics_per_device_communicates_at_its_end(normalised_per_device, parallel):
+    """All sums over the devices are combined by type: of float64, and of float32 the accuracy."""
+    found = normalised_per_device[parallel]["collectives"]
+    assert 1 <= found["all-reduce"] <= 2
