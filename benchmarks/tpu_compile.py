@@ -161,15 +161,16 @@ def baseline_cost(_: str, each: int, devices: Devices) -> StepCost:
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: ResNet50(nnx.Rngs(0))))
 
     def step(params, rest, opt_state, images, labels):
-        def loss_fn(params):
-            model = nnx.merge(graphdef, params, rest)
-            logits = model(images).astype(jnp.float32)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), nnx.split(model, nnx.Param, ...)[2]
+        model = nnx.merge(graphdef, params, rest)
 
-        (loss, rest_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        def loss_fn(model):
+            logits = model(images).astype(jnp.float32)
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+        loss, grads = nnx.value_and_grad(loss_fn)(model)
+        _, params, rest = nnx.split(model, nnx.Param, ...)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), rest_after, opt_state, loss
+        return optax.apply_updates(params, updates), rest, opt_state, loss
 
     def on_all(tree: Any, sharding: Any) -> Any:
         return jax.tree.map(
