@@ -29,7 +29,7 @@ class BatchNorm(nnx.Module):
 
     Where the input is bfloat16 or float16 the variance is E[x^2] - E[x]^2, in float32: a second
     pass would read all of it again (two bottlenecks on a TPU v5e: 82 MB an image, not 71), for
-    digits that rounding the input to 8 or 11 bits has already taken.
+    digits that rounding the input to 8 or 11 bits has mostly taken already.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
