@@ -92,6 +92,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("class_weights", *_one_of("none", "balanced", "effective")),
     ("dtype", *_one_of("auto", "float32", "bfloat16", "float16")),
     ("parallel", *_one_of("jit", "pmap")),
+    ("batch_norm", *_one_of("global", "per_device")),
     ("data.image_size", *_from(0)),
     ("data.train_sizes", lambda sizes: all(size > 0 for size in sizes), "positive"),
     ("data.crop", *_one_of("resize", "center", "random_resized")),

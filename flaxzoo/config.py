@@ -249,6 +249,9 @@ class Config:
     dtype: str = "auto"  # float32, bfloat16, float16, or auto: bfloat16 on TPU and GPU
     remat: bool = False  # less memory for more computation: blocks run twice
     parallel: str = "jit"  # one program over a mesh of all devices, or "pmap"
+    # Batches are normalised with the statistics of all devices, or "per_device": each part with its
+    # own, as in torch's DistributedDataParallel, and the running ones are the mean over devices.
+    batch_norm: str = "global"
     shard_params: bool = False  # split large parameters and their optimiser state over the devices
     eval_every: str = "1 epochs"
     log_every: str = "10 steps"

@@ -163,7 +163,9 @@ def test_batch_norm_of_bfloat16_has_float32_statistics():
     assert y.dtype == jnp.bfloat16
     assert ours.mean[...].dtype == ours.var[...].dtype == jnp.float32
     np.testing.assert_allclose(ours.mean[...], exact.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(ours.var[...], exact.var(0, ddof=1), rtol=1e-6)
+    # In one pass: E[x^2], ten times the variance here, has the error of float32.
+    error = np.abs(ours.var[...] - exact.var(0, ddof=1))
+    assert np.all(error < 1e-6 * np.square(exact).mean(0))
 
 
 def test_batch_norm_of_one_value_is_refused():

@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "draw what a prediction rests on",
     "export": "write a model as ONNX, StableHLO or weights, and prove the file",
     "benchmark": "time models, also against PyTorch",
+    "compile": "what a training step needs on a TPU that is not there",
     "report": "compare runs: a table, differing settings, curves",
     "augmentations": "draw what each augmentation does",
 }

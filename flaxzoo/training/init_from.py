@@ -41,21 +41,34 @@ def initial_model(
         source = open_source(config.init_from, config.model.name, "config.init_from")
         decided = source.decided(config.model.name, channels)
         origin = Origin(config.init_from, source.path, decided)
+    model = _create(config, channels, dtype, (origin.options if origin else {}) | options)
+    if source is not None and origin is not None:
+        origin = _load(model, source, origin, config.model)
+    if origin is not None:
+        set_eps(model, origin.naming)
+    return model, origin
+
+
+def abstract_model(config: Config, channels: int, dtype: str) -> Classifier:
+    """Returns the model of a run with shapes for values, whatever `config.init_from` names."""
+    return _create(config, channels, dtype, model_options(config), abstract=True)
+
+
+def _create(
+    config: Config, channels: int, dtype: str, options: dict[str, Any], abstract: bool = False
+) -> Classifier:
     model = create_model(
         config.model.name,
         num_classes=config.model.num_classes,
         in_channels=channels,
         seed=config.seed,
         dtype=dtype,
-        **((origin.options if origin else {}) | options),
+        abstract=abstract,
+        **options,
     )
     if config.model.norm_momentum is not None:
         set_momentum(model, config.model.norm_momentum)
-    if source is not None and origin is not None:
-        origin = _load(model, source, origin, config.model)
-    if origin is not None:
-        set_eps(model, origin.naming)
-    return model, origin
+    return model
 
 
 def model_options(config: Config) -> dict[str, Any]:

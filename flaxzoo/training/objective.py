@@ -22,6 +22,7 @@ def make_loss(
     model_def: ModelDef,
     config: Config,
     axis_name: str | None = None,
+    devices: int = 1,
     teacher_def: ModelDef | None = None,
     class_weights: Array | None = None,
 ) -> LossFn:
@@ -33,9 +34,14 @@ def make_loss(
 
     Args:
         axis_name: the mapped axis where it runs under jax.pmap.
+        devices: that share the batch.
         class_weights: of shape (classes,); batch["weight"] is what makes it a weighted mean.
     """
     loss_of = LOSSES[config.loss]
+    # Under pmap a device has no part but its own; under jit the batch is one array.
+    shared: dict[str, Any] = {"axis_name": axis_name}
+    if config.batch_norm == "per_device":
+        shared = {"parts": devices if axis_name is None else 1}
 
     def loss_fn(params: Arrays, batch_stats: Arrays, batch: Batch, key: Array, teacher: Any):
         model = model_def.bind(params, batch_stats)
@@ -44,8 +50,7 @@ def make_loss(
             mark_blocks(model)
         if config.model.freeze_norm:
             freeze_statistics(model)
-        if axis_name is not None:
-            model.set_attributes(BatchNorm, axis_name=axis_name, raise_if_not_found=False)
+        model.set_attributes(BatchNorm, **shared, raise_if_not_found=False)
         logits, aux = model.forward_train(batch["image"], key=key)
 
         def supervised(outputs: Array) -> Array:

@@ -40,6 +40,11 @@ class Devices:
         return self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """What the devices are: cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def axis_name(self) -> str | None:
         return AXIS if self.parallel == "pmap" else None
 
@@ -83,6 +88,25 @@ class Devices:
         n = jax.local_device_count()
         return {k: v.reshape(n, len(v) // n, *v.shape[1:]) for k, v in batch.items()}
 
+    def abstract(self, state: Any, inputs: Any, resident: Any) -> tuple[Any, Any, Any]:
+        """Returns a compiled train step's arguments as shapes, and how they lie on the devices."""
+
+        def shapes(tree: Any, layout: Callable[[tuple[int, ...]], Any]) -> Any:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout(x.shape)), tree
+            )
+
+        if self.parallel == "pmap":
+            n = self.count
+            rows = {k: (n, v.shape[0] // n, *v.shape[1:]) for k, v in inputs.items()}
+            split = {k: jax.ShapeDtypeStruct(rows[k], v.dtype) for k, v in inputs.items()}
+            return shapes(state, lambda _: None), split, shapes(resident, lambda _: None)
+        return (
+            shapes(state, self._sharding),
+            shapes(inputs, lambda _: self.sharded),
+            shapes(resident, lambda _: self.replicated),
+        )
+
     def compile_create(self, create: Callable, *args: Any) -> Any:
         """Returns create(*args), arrays of a state that never were whole on one device."""
         layout = self.layout(jax.eval_shape(create, *args))
@@ -113,8 +137,7 @@ class Devices:
     @property
     def _on_recent_cpu(self) -> bool:
         """An option that a compiler does not know is an error."""
-        cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return cpu and jax.__version_info__ >= (0, 10)
+        return self.platform == "cpu" and jax.__version_info__ >= (0, 10)
 
     def compile_eval(self, step: Callable) -> Callable:
         """Compiles step(params, batch_stats, inputs, resident) for batches from `split`."""

@@ -30,6 +30,7 @@ class Plan:
     Attributes:
         axis_name: the mapped axis where the step runs under jax.pmap. Under jax.jit there is none:
             the batch is one array over all devices.
+        devices: that share the batch.
         image_size: height and width that the network sees, if others than the images have.
         strong_until: the step at which mixing, policies, jitter and erasing end.
         class_weights: of shape (classes,).
@@ -37,6 +38,7 @@ class Plan:
     """
 
     axis_name: str | None = None
+    devices: int = 1
     image_size: int | None = None
     strong_until: int | None = None
     class_weights: Array | None = None
@@ -50,7 +52,9 @@ def make_train_step(
     plan: Plan = Plan(),
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]:
     """Returns step(state, inputs, resident) -> (new state, metrics of this batch)."""
-    loss_fn = make_loss(model_def, config, plan.axis_name, plan.teacher_def, plan.class_weights)
+    loss_fn = make_loss(
+        model_def, config, plan.axis_name, plan.devices, plan.teacher_def, plan.class_weights
+    )
 
     def gradient(params, state: TrainState, batch: Batch, key: Array, teacher: Any):
         """Returns the gradient over the batch of all devices, its metrics and moved statistics."""
@@ -63,6 +67,8 @@ def make_train_step(
         grad_fn = in_parts(jax.grad(scaled, has_aux=True), config.accumulate)
         grads, (metrics, batch_stats) = grad_fn(params, state.batch_stats, batch, key)
         grads = jax.tree.map(lambda g: g / scale, grads)
+        if config.batch_norm == "per_device":
+            batch_stats = _mean(batch_stats, plan.axis_name)
         return _mean((grads, metrics), plan.axis_name), batch_stats
 
     def step(state: TrainState, inputs: Batch, resident: Any) -> tuple[TrainState, Metrics]:

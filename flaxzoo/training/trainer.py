@@ -2,30 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from flaxzoo import data
 from flaxzoo.augment import check_mixing
-from flaxzoo.class_weights import class_weights
 from flaxzoo.config import Config
 from flaxzoo.data import Dataset
 from flaxzoo.errors import UserError
-from flaxzoo.models.base import Classifier
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.feed import Feed, resolve
 from flaxzoo.training.init_from import initial_model, warn_of_other_classes
-from flaxzoo.training.optimizer import make_optimizer
 from flaxzoo.training.parallel import Devices, all_devices
 from flaxzoo.training.plateau import Plateau
+from flaxzoo.training.program import check_sizes, design
 from flaxzoo.training.saved_run import Origin
 from flaxzoo.training.schedule import Schedule, make_schedule
-from flaxzoo.training.state import Arrays, ModelDef, TrainState, first_state, split_model
-from flaxzoo.training.step import Plan, make_eval_step, make_train_step
+from flaxzoo.training.state import Arrays, ModelDef, TrainState, split_model
+from flaxzoo.training.step import make_eval_step
 
 
 @dataclass(frozen=True)
@@ -87,26 +82,14 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
     if origin is None and config.init_from:
         warn_of_other_classes(config, dataset.classes, dataset.name)
     model, origin = initial_model(config, dataset.channels, dtype, origin)
-    _check_sizes(model, config, dataset.channels)
-    optimizer = make_optimizer(config.optimizer, learning_rate, model)
-    optimizer = devices.with_whole_gradients(optimizer)
-    model_def, params, batch_stats = split_model(model)
     teacher_def, teacher = _teacher(config, dataset.channels, dtype)
+    program = design(config, dataset, devices, clock, learning_rate, model, teacher_def)
     # In place from the start: a large state need not fit on one device.
-    state = devices.compile_create(
-        partial(first_state, optimizer=optimizer, config=config),
-        *devices.place((params, batch_stats)),
-    )
+    weights = devices.place((program.params, program.batch_stats))
+    state = devices.compile_create(program.first_state, *weights)
     if plateau is not None:
         state = state.replace(plateau=plateau.start())
     state = devices.place(state)
-    plan = Plan(
-        axis_name=devices.axis_name,
-        strong_until=clock.steps(config.augment.off) if config.augment.off else None,
-        class_weights=_class_weights(config, dataset),
-        teacher_def=teacher_def,
-    )
-    make_step = partial(make_train_step, model_def, optimizer, config)
     trainer = Trainer(
         config=config,
         devices=devices,
@@ -116,11 +99,8 @@ def build(config: Config, origin: Origin | None = None) -> tuple[Trainer, TrainS
         every=every,
         learning_rate=jax.jit(learning_rate),
         plateau=plateau,
-        train_steps={
-            last: devices.compile_train(make_step(replace(plan, image_size=size)), state)
-            for last, size in _sizes(config, clock).items()
-        },
-        eval_step=devices.compile_eval(make_eval_step(model_def, config)),
+        train_steps=program.train_steps(state),
+        eval_step=devices.compile_eval(make_eval_step(program.model_def, config)),
         origin=origin,
         resident=feeds["train"].resident | devices.replicate(teacher),
     )
@@ -150,18 +130,6 @@ def _plateau(config: Config, feeds: dict[str, Feed]) -> Plateau | None:
     return plateau
 
 
-def _check_sizes(model: Classifier, config: Config, channels: int) -> None:
-    """Raises UserError where `model` does not take the images that it is to see in training."""
-    for size in {config.data.image_size, *config.data.train_sizes}:
-        model.check_shape((config.batch_size, size, size, channels))
-        if size < model.min_train_size:
-            raise UserError(
-                f"{type(model).__name__} trains on images of {model.min_train_size} pixels or "
-                f"more; got config.data.image_size={config.data.image_size}, "
-                f"train_sizes={config.data.train_sizes}."
-            )
-
-
 def _teacher(
     config: Config, channels: int, dtype: str
 ) -> tuple[ModelDef | None, dict[str, dict[str, Arrays]]]:
@@ -174,47 +142,28 @@ def _teacher(
             f"config.distill.model is {distill.model}, which has nothing to teach without weights: "
             "set config.distill.init_from."
         )
-    model_config = replace(
-        config.model, name=distill.model, stem=distill.stem, options=(), norm_momentum=None
-    )
-    config = replace(config, model=model_config, init_from=distill.init_from)
+    config = teacher_config(config)
     teacher, _ = initial_model(config, channels, dtype)
-    _check_sizes(teacher, config, channels)
+    check_sizes(teacher, config, channels)
     teacher_def, params, batch_stats = split_model(teacher)
     return teacher_def, {"teacher": {"params": params, "batch_stats": batch_stats}}
 
 
-def _class_weights(config: Config, dataset: Dataset) -> jax.Array | None:
-    if config.class_weights == "none":
-        return None
-    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-    return jnp.asarray(class_weights(counts, config.class_weights))
+def teacher_config(config: Config) -> Config:
+    """Returns the config of a run with the teacher of `config` for its model."""
+    distill = config.distill
+    model = replace(
+        config.model, name=distill.model, stem=distill.stem, options=(), norm_momentum=None
+    )
+    return replace(config, model=model, init_from=distill.init_from)
 
 
-def _sizes(config: Config, clock: Clock) -> dict[int, int | None]:
-    """Returns the size of the training images by the last update that has it.
+def compute_dtype(dtype: str, platform: str = "") -> str:
+    """Returns what "auto" means on a platform; other types are themselves.
 
-    Several grow in equal parts of the run, as in EfficientNetV2's progressive learning (Tan and Le
-    2021, https://arxiv.org/abs/2104.00298, section 4), which makes regularisation stronger as well:
-    that is left to the recipe here, the same for all sizes. A last one below `image_size`, which is
-    evaluated, makes objects look as large in both: a random crop is enlarged, a centre crop is not
-    (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+    Args:
+        platform: cpu, gpu or tpu; by default that of the devices that are here.
     """
-    sizes = config.data.train_sizes
-    if not sizes:
-        return {clock.total_steps: None}
-    if max(sizes) > config.data.image_size:
-        raise UserError(
-            f"config.data.train_sizes must be at most image_size ({config.data.image_size}), to "
-            f"which images are read; got {sizes}."
-        )
-    if len(sizes) > clock.total_steps:
-        raise UserError(f"{len(sizes)} train_sizes need as many steps; got {clock.total_steps}.")
-    return {round(clock.total_steps * i / len(sizes)): s for i, s in enumerate(sizes, 1)}
-
-
-def compute_dtype(dtype: str) -> str:
-    """Returns what "auto" means on the devices that are here; other types are themselves."""
     if dtype != "auto":
         return dtype
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"

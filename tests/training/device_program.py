@@ -62,9 +62,15 @@ EVERYTHING: dict[str, Any] = COMMON | {
 class Experiment:
     """Four steps on fixed images, on all devices there are."""
 
-    def __init__(self, layout: str, fields: dict[str, Any] = COMMON):
+    def __init__(
+        self,
+        layout: str,
+        fields: dict[str, Any] = COMMON,
+        devices: Devices | None = None,
+        parts: int | None = None,
+    ):
         config = Config(**fields)
-        self.devices = all_devices(*LAYOUTS[layout])
+        self.devices = devices or all_devices(*LAYOUTS[layout])
         model = create_model(
             "lenet5_bn", image_size=16, in_channels=1, dtype="float64", param_dtype="float64"
         )
@@ -82,6 +88,7 @@ class Experiment:
         weighted = config.class_weights != "none"
         plan = Plan(
             self.devices.axis_name,
+            devices=parts or self.devices.count,
             class_weights=jnp.linspace(0.5, 2.0, 10) if weighted else None,
         )
         self.train_step = self.devices.compile_train(

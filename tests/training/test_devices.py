@@ -22,7 +22,32 @@ print(json.dumps(steps | {"devices": jax.device_count()}))
 """
 
 
-def run(devices: int, *parallel: str) -> dict:
+# Batch normalisation by device, on eight of them, and in as many parts on one.
+PER_DEVICE = """
+import json
+import jax
+import numpy as np
+from flaxzoo.step_cost import collectives
+from flaxzoo.training.parallel import AXIS, Devices
+from tests.training.device_program import COMMON, STEPS, Experiment
+
+jax.config.update("jax_enable_x64", True)
+fields = COMMON | {"batch_norm": "per_device"}
+del fields["augment"]
+one = Devices(jax.sharding.Mesh(np.array(jax.devices()[:1]), (AXIS,)), "jit")
+result = {"one": Experiment("jit", fields, one, parts=8).take_steps(0, STEPS)}
+for layout in ("jit", "pmap"):
+    experiment = Experiment(layout, fields)
+    inputs = experiment.devices.train_inputs({"index": experiment.batches[0]})
+    lowered = experiment.train_step.lower(experiment.state, inputs, experiment.resident)
+    found = collectives(lowered.compile().as_text())
+    result[layout] = experiment.take_steps(0, STEPS)
+    result[layout]["collectives"] = {kind: traffic.count for kind, traffic in found.items()}
+print(json.dumps(result))
+"""
+
+
+def run(devices: int, *parallel: str, program: str = PROGRAM) -> dict:
     environment = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={devices}",
@@ -30,7 +55,7 @@ def run(devices: int, *parallel: str) -> dict:
         "PYTHONPATH": str(ROOT),
     }
     output = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *parallel],
+        [sys.executable, "-c", program, *parallel],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert output.returncode == 0, output.stderr
@@ -59,3 +84,22 @@ def test_eight_devices_equal_one(on_one_device, on_eight_devices, parallel):
         rtol=1e-9,
         err_msg=str(names),
     )
+
+
+@pytest.fixture(scope="module")
+def normalised_per_device() -> dict:
+    return run(8, program=PER_DEVICE)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_statistics_per_device_are_those_of_the_parts_of_a_batch(normalised_per_device, parallel):
+    one, eight = normalised_per_device["one"], normalised_per_device[parallel]
+    assert eight["loss"] == pytest.approx(one["loss"], rel=1e-9)
+    assert eight["sums"] == pytest.approx(one["sums"], rel=1e-9)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_a_step_with_statistics_per_device_communicates_at_its_end(normalised_per_device, parallel):
+    """All sums over the devices are combined by type: of float64, and of float32 the accuracy."""
+    found = normalised_per_device[parallel]["collectives"]
+    assert 1 <= found["all-reduce"] <= 2
