@@ -8,7 +8,7 @@ by 2e-5; with calibrated ones by 224.)
 This package is the only one of flaxzoo that imports torch, and only when it is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from flaxzoo.errors import unknown
 from flaxzoo.models.base import integer
 from flaxzoo.parity.curves import LossCurves, compare_losses
 from flaxzoo.parity.training import Batches, Trained, train, train_torch
-from flaxzoo.parity.twins import LIBRARIES, Twins, make_twins
+from flaxzoo.parity.twins import LIBRARIES, Twins, make_twins, one_thread
 from flaxzoo.training.state import split_model
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Report:
     model: str
     dtype: str
     image_size: tuple[int, int]
+    against: str = "torch_ref"
     differences: list[Difference] = field(default_factory=list)
     losses: LossCurves | None = None
     rounding: dict[str, float] = field(default_factory=dict)
@@ -118,28 +119,59 @@ def compare(
         UserError: a value that cannot be compared with, or the library is not installed.
     """
     train_steps = integer("train_steps", train_steps, 0)
-    if dtype not in TOLERANCES:
-        raise unknown("dtype", dtype, TOLERANCES)
-    if against not in LIBRARIES:
-        raise unknown("library", against, LIBRARIES)
-    options |= {"against": against, "image_size": image_size, "seed": seed}
-    few = 2 if batch_size is None else batch_size
-    twins = make_twins(name, dtype=dtype, batch_size=few, **options)
-    report = Report(name, dtype, twins.images.shape[1:3])
     long = train_steps > CALIBRATED_STEPS
-    with jax.default_matmul_precision("highest"):
-        report.differences += compare_forward(twins, dtype)
-        if train_steps:
-            found, report.rounding = compare_training(twins, dtype, 3 if long else train_steps)
-            report.differences += found
+    options |= {"image_size": image_size, "seed": seed}
+    (report,) = compare_with_each(
+        name,
+        [against],
+        dtype=dtype,
+        batch_size=2 if batch_size is None else batch_size,
+        train_steps=3 if long else train_steps,
+        **options,
+    )
     if long and dtype == "float64":
-        report.losses = compare_losses(name, train_steps, batch_size=batch_size, **options)
+        with one_thread():
+            report.losses = compare_losses(
+                name, train_steps, batch_size=batch_size, against=against, **options
+            )
         report.differences += loss_differences(report.losses)
     return report
 
 
-def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
-    """Compares every stage's features and the logits, in evaluation mode."""
+def compare_with_each(
+    name: str, libraries: Sequence[str], *, dtype: str, train_steps: int, **options: Any
+) -> Iterator[Report]:
+    """Yields what `compare` finds with the twin of each of `libraries`, in turn.
+
+    All have the same weights and images, and what flaxzoo makes of them is computed once.
+    `options` are what `make_twins` takes.
+    """
+    if dtype not in TOLERANCES:
+        raise unknown("dtype", dtype, TOLERANCES)
+    for library in libraries:
+        if library not in LIBRARIES:
+            raise unknown("library", library, LIBRARIES)
+    with one_thread(), jax.default_matmul_precision("highest"):
+        first, *others = libraries
+        twins = make_twins(name, against=first, dtype=dtype, **options)
+        batches = [(twins.images, twins.labels)] * train_steps
+        features = stages_of(twins)
+        trained = (
+            train(twins.flax_model, batches, TRAINING_RATE, **TRAINING_HYPER) if batches else None
+        )
+        for library in libraries:
+            if library in others:
+                twins = twins.of_another(library)
+            report = Report(name, dtype, twins.images.shape[1:3], against=library)
+            report.differences += compare_forward(twins, features, dtype)
+            if trained:
+                found, report.rounding = compare_training(twins, trained, batches, dtype)
+                report.differences += found
+            yield report
+
+
+def stages_of(twins: Twins) -> dict[str, np.ndarray]:
+    """Returns the features of every stage of the flaxzoo model and its logits, in its order."""
     model_def, params, batch_stats = split_model(twins.flax_model)
     names: list[str] = []  # in the model's order: jit returns dicts sorted
 
@@ -151,14 +183,20 @@ def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
         names[:] = [*stages, "logits"]
         return stages | {"logits": model(images)}
 
-    ours = forward(params, batch_stats, twins.images)
+    stages = forward(params, batch_stats, twins.images)
+    return {name: np.asarray(stages[name]) for name in names}
+
+
+def compare_forward(twins: Twins, ours: dict[str, np.ndarray], dtype: str) -> list[Difference]:
+    """Compares every stage's features and the logits, in evaluation mode."""
+    names = list(ours)
     if twins.against != "torch_ref":  # timm's modules are not all torchvision's
         modules = dict(twins.torch_model.named_modules())
         names = [name for name in names if name in modules or name == "logits"]
     theirs = torch_stages(twins.torch_model.eval(), names[:-1], twins.torch_images)
     differences = []
     for name in names:
-        got = np.asarray(ours[name])
+        got = ours[name]
         if got.ndim == 4 and not twins.channels_last:
             got = got.transpose(0, 3, 1, 2)
         differences.append(difference("forward", name, got, theirs[name], dtype))
@@ -190,15 +228,13 @@ def torch_stages(
 
 
 def compare_training(
-    twins: Twins, dtype: str, steps: int
+    twins: Twins, ours: Trained, batches: Batches, dtype: str
 ) -> tuple[list[Difference], dict[str, float]]:
     """Compares SGD with momentum and weight decay, in training mode.
 
     First the gradient of every parameter in the first step, then parameters and running statistics
-    after `steps` steps. Returns what it found, and `Report.rounding`.
+    after the last. Returns what it found, and `Report.rounding`.
     """
-    batches = [(twins.images, twins.labels)] * steps
-    ours = train(twins.flax_model, batches, TRAINING_RATE, **TRAINING_HYPER)
     theirs = train_torch(twins, batches, TRAINING_RATE, **TRAINING_HYPER)
     found = training_differences(ours, theirs, dtype)
     if dtype == "float32" and not all(d.equal for d in found):

@@ -1,13 +1,15 @@
 """Makes a flaxzoo model and a PyTorch twin of it with equal weights."""
 
+import contextlib
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
 
-from flaxzoo.convert import load_torch
+from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError
 from flaxzoo.layers import Dropout, StochasticDepth
 from flaxzoo.models import create_model, takes
@@ -30,6 +32,7 @@ class Twins:
     images: np.ndarray  # (n, h, w, c)
     labels: np.ndarray
     against: str = "torch_ref"
+    options: dict[str, Any] = field(default_factory=dict)  # that both were made with
 
     @property
     def torch_images(self) -> "torch.Tensor":
@@ -40,6 +43,19 @@ class Twins:
     def in_float64(self) -> "Twins":
         """Returns the same with a torch model in float64, of the same values."""
         return replace(self, torch_model=copy.deepcopy(self.torch_model).double())
+
+    def of_another(self, against: str) -> "Twins":
+        """Returns the same with the torch model that `against` has, of the same values."""
+        import torch
+
+        model = self.flax_model
+        torch_model = _create_torch(against, model.variant, self.options)
+        torch_model = torch_model.to(self.torch_images.dtype)
+        _switch_off_dropout(torch_model, model)
+        state_dict = to_torch(model)
+        state_dict.update({k: torch.from_numpy(np.copy(v)) for k, v in state_dict.items()})
+        torch_model.load_state_dict(state_dict)
+        return replace(self, torch_model=torch_model, against=against)
 
     @property
     def channels_last(self) -> bool:
@@ -85,11 +101,32 @@ def make_twins(
         images=rng.normal(size=shape).astype(dtype),
         labels=rng.integers(flax_model.num_classes, size=batch_size),
         against=against,
+        options=options,
     )
     if calibrated:
         calibrate(torch_model, twins.torch_images, rng)
     load_torch(flax_model, torch_model.state_dict())
     return twins
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch use one thread inside.
+
+    Its operations are small here, and where other programs keep the cores busy its threads wait
+    for one another: a depthwise convolution in float64 took 70 times as long with two as with one.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:  # make_twins says so
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _size(
