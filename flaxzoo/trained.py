@@ -185,7 +185,7 @@ def _of_run(reference: str, variant: str, path: Path, kind: str, image_size: int
     kind = kind or ("ema" if config.ema.decay else "raw")
     weights = torch_weights(checkpoint, kind)
     origin = origin_of(workdir, config.init_from)
-    number, channels = _outputs_and_channels(config.model.name, weights)
+    number, channels = outputs_and_channels(config.model.name, weights)
     config = _prepared(config, channels, image_size)
     options = (origin.options if origin else {}) | model_options(config)
     model = create_model(
@@ -213,7 +213,7 @@ def _of_file(reference: str, variant: str, of: str, image_size: int, source: str
     elif not path.exists():
         raise UserError(f"there is no file, folder or published name {of!r}.")
     weights = read_state_dict(path)
-    number, channels = _outputs_and_channels(variant, weights)
+    number, channels = outputs_and_channels(variant, weights)
     config = Config(
         init_from=of,
         model=ModelConfig(name=variant),
@@ -247,7 +247,7 @@ def _published_model(of: str) -> str:
     raise UserError(f"nothing tells which model {of} has weights of: write MODEL={of}.")
 
 
-def _outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
+def outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the length of the logits and the channels of the images that weights are made for."""
     model = create_model(variant, abstract=True)
     shapes = {key: value.shape for key, value in to_torch(model).items()}

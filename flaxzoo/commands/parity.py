@@ -13,14 +13,16 @@ from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError
 from flaxzoo.parity import CALIBRATED_STEPS, KINDS, LIBRARIES, Report, compare
-from flaxzoo.parity.blocks import blocks, explain
+from flaxzoo.parity.blocks import TITLES, blocks, explain
 from flaxzoo.parity.curves import plot_losses
-from flaxzoo.parity.page import TITLES, parity_page
+from flaxzoo.parity.page import parity_page
 
 COLUMNS = {
     "block": ("block", ""),
     "shape": ("shape", ""),
-    **{kind: (title, ".1e") for kind, title in TITLES.items()},
+    "forward": ("features", ".1e"),
+    "gradient": ("gradients", ".1e"),
+    "training": ("after training", ".1e"),
     "result": ("", ""),
 }
 
@@ -144,7 +146,7 @@ def _print_blocks(report: Report, seconds: float, told: Console, flags: argparse
         f"{height}x{width} pixels, {report.weights or 'calibrated weights'}: relative errors"
     )
     rows = [
-        {**block.row(), "result": "[green]equal[/]" if block.equal else "[red]DIFFERENT[/]"}
+        {**block.row(), "result": f"[{'green' if block.equal else 'red'}]{block.result}[/]"}
         for block in blocks(report)
     ]
     shown = {key: how for key, how in COLUMNS.items() if any(row.get(key) for row in rows)}

@@ -6,6 +6,8 @@ from typing import Any
 
 from flaxzoo.parity import Difference, Report
 
+TITLES = {"forward": "features", "gradient": "gradients", "training": "values after training"}
+
 
 @dataclass
 class Block:
@@ -26,6 +28,15 @@ class Block:
     def equal(self) -> bool:
         return all(d.equal for d in self.worst.values())
 
+    @property
+    def result(self) -> str:
+        """ "equal", or the first kind that differs, as in "gradients differ"."""
+        wrong = [title for kind, title in TITLES.items() if not self._equal(kind)]
+        return f"{wrong[0]} differ" if wrong else "equal"
+
+    def _equal(self, kind: str) -> bool:
+        return kind not in self.worst or self.worst[kind].equal
+
     def add(self, found: Difference) -> None:
         known = self.worst.get(found.kind)
         if known is None or not found.error <= known.error:  # NaN counts as the largest
@@ -33,7 +44,7 @@ class Block:
 
     def row(self) -> Mapping[str, Any]:
         """Returns its figures by kind; None where it has none."""
-        errors = {kind: self.error(kind) for kind in ("forward", "gradient", "training")}
+        errors = {kind: self.error(kind) for kind in TITLES}
         allowed = {f"{kind}_allowed": self.allowed(kind) for kind in errors}
         shape = "x".join(map(str, self.shape)) or None
         return {"block": self.name, "shape": shape} | errors | allowed | {"equal": self.equal}

@@ -61,7 +61,12 @@ def torch_features(
 
         return hook
 
-    modules = dict(model.named_modules())
+    # timm's BatchNormAct2d is our normalisation and the activation behind it.
+    modules = {
+        name: module
+        for name, module in model.named_modules()
+        if not (hasattr(module, "running_mean") and hasattr(module, "act"))
+    }
     handles = [modules[n].register_forward_hook(keep(n)) for n in names if n in modules]
     try:
         with torch.no_grad():

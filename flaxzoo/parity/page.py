@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from flaxzoo.parity import Report
-from flaxzoo.parity.blocks import Block, blocks, explain
+from flaxzoo.parity.blocks import TITLES, Block, blocks, explain
 from flaxzoo.parity.curves import plot_losses
 from flaxzoo.report.figure import new_figure
 from flaxzoo.report.markup import document, folded, picture, section, table
 
-TITLES = {"forward": "features", "gradient": "gradients", "training": "after training"}
 COLOURS = {"forward": "tab:blue", "gradient": "tab:orange", "training": "tab:green"}
 EXACT = 1e-17  # where errors of 0 are drawn: they have no place on a logarithmic axis
 
@@ -45,7 +44,7 @@ def _sections(report: Report, named: bool) -> Iterator[str]:
     rows = blocks(report)
     height, width = report.image_size
     about = f"{report.dtype}, {height}x{width} pixels, {report.weights or 'calibrated weights'}"
-    content = f"<p>{_escaped(explain(report))}.</p>"
+    content = f"<p>{html.escape(explain(report))}.</p>"
     content += picture(_drawn(rows), f"errors of {report.model} in {report.dtype}")
     content += folded(_table(rows), len(rows))
     yield section(f"{report.model}: {about}" if named else about, content)
@@ -53,26 +52,21 @@ def _sections(report: Report, named: bool) -> Iterator[str]:
         data = io.BytesIO()
         plot_losses({report.model: report.losses}, data)
         drawing = picture(data.getvalue(), f"losses of {report.model}")
-        yield section("Losses of both", f"<p>{_escaped(str(report.losses))}</p>{drawing}")
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text[:1].upper() + text[1:])
+        yield section("Losses of both", f"<p>{html.escape(str(report.losses))}</p>{drawing}")
 
 
 def _table(rows: Iterable[Block]) -> str:
     def figure(value: float | None) -> str:
         return "" if value is None else f"{value:.1e}"
 
-    kinds = tuple(TITLES)
     return table(
         ("block", "shape", *TITLES.values(), "result"),
         (
             (
                 block.name,
                 "x".join(map(str, block.shape)),
-                *(figure(block.error(kind)) for kind in kinds),
-                "equal" if block.equal else "DIFFERENT",
+                *(figure(block.error(kind)) for kind in TITLES),
+                block.result,
             )
             for block in rows
         ),

@@ -16,6 +16,7 @@ from flaxzoo.layers import BatchNorm, Dropout, StochasticDepth
 from flaxzoo.models import create_model, takes
 from flaxzoo.models.base import Classifier, integer
 from flaxzoo.sources import open_source
+from flaxzoo.trained import outputs_and_channels
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,9 @@ def make_twins(
     if weights is None:
         flax_model = create_model(name, abstract=True, **types, **options)
     else:
+        source = open_source(weights, name, "weights")
+        classes, channels = outputs_and_channels(name, source.weights)
+        options = {"num_classes": classes, "in_channels": channels} | options
         flax_model = create_model(name, pretrained=weights, **types, **options)
         options = _options_of(flax_model)
         size = _size(name, image_size or flax_model.image_size, options)
@@ -145,7 +149,7 @@ def _fill(twins: Twins, weights: str | Path | None = None) -> None:
 
     model, torch_model = twins.flax_model, twins.torch_model
     if twins.against == "timm":
-        state_dict: Any = dict(open_source(weights, model.variant, "--weights").weights)
+        state_dict: Any = dict(open_source(weights, model.variant, "weights").weights)
     else:
         state_dict = to_torch(model)
     state_dict.update({k: torch.from_numpy(np.copy(v)) for k, v in state_dict.items()})
