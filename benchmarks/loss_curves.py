@@ -68,7 +68,7 @@ network explode: MobileNetV2 amplifies rounding 50-fold in each of its first ste
 After 200 of them (rate 0.01) torch was 0.54 from torch, and flaxzoo 0.30. With the biases at 1 and
 rate 1e-3 torch is 1e-13 from torch after 40.
 {missing}
-`python -m flaxzoo parity NAME --dtype float64 --train-steps 200 --plot losses.png` does it for any
+`python -m flaxzoo parity NAME --float64 --train-steps 200 --plot losses.png` does it for any
 variant, at rate 1e-3 with those biases at 1.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.

@@ -1,4 +1,4 @@
-"""Compares variants with PyTorch, one process a comparison, and writes docs/parity.md.
+"""Compares variants with PyTorch and writes docs/parity.md.
 
 It writes the short of it, flaxzoo/models/parity.csv, for `flaxzoo models` as well.
 
@@ -8,8 +8,9 @@ It writes the short of it, flaxzoo/models/parity.csv, for `flaxzoo models` as we
 
 Each variant is compared in float64 and float32 with torchvision's or timm's own model, where one
 of them has it, and with its twin in torch_ref: features of every stage, logits, gradients, and
-parameters and statistics after three SGD steps. Results are kept in benchmarks/results/parity.json
-after each comparison, so that it can be stopped and run again. Where gradients would take more than
+parameters and statistics after three SGD steps. A process for each variant and dtype computes what
+flaxzoo makes of it once, for both. Results are kept in benchmarks/results/parity.json after each
+comparison, so that it can be stopped and run again. Where gradients would take more than
 the memory allowed, the forward pass alone is compared, and the table says so.
 """
 
@@ -20,9 +21,13 @@ import io
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +49,14 @@ Written by `make parity` (benchmarks/parity_table.py), which measures what is mi
 
 Every variant is compared with torchvision's or timm's own model, where one of them has it, and with
 its twin in `torch_ref/`. Both get the same calibrated weights and two images. The figures are the
-largest relative errors: of any stage's features, of the logits, of any parameter's gradient, and of
-any parameter or running statistic after three SGD steps. In float64 more than 1e-9 would be a bug.
-In float32 they are rounding: a unit that it moves over the kink of its ReLU passes its gradient in
-one framework and not in the other. Where that exceeds 5e-2 for gradients or 1e-2 for training,
-torch in float64 decides: the figures are then flaxzoo's distance from it, and behind them stands
-the largest that torch's own float32 has in four runs, which is what is allowed. MNASNet 0.5 is such
-a case: torch's float32 gradient of `layers.8.0.layers.1.bias` is 2.4e-2 from its own float64, and
-1e-4 where the image is rounded otherwise; flaxzoo's is 1e-4.
+largest relative errors: of the features of any stage or block, of the logits, of any parameter's
+gradient, and of any parameter or running statistic after three SGD steps. In float64 more than 1e-9
+would be a bug. In float32 they are rounding: a unit that it moves over the kink of its ReLU passes
+its gradient in one framework and not in the other. Where that exceeds 5e-2 for gradients or 1e-2
+for training, torch in float64 decides: the figures are then flaxzoo's distance from it, and behind
+them stands the largest that torch's own float32 has in four runs, which is what is allowed. MNASNet
+0.5 is such a case: torch's float32 gradient of `layers.8.0.layers.1.bias` is 2.4e-2 from its own
+float64, and 1e-4 where the image is rounded otherwise; flaxzoo's is 1e-4.
 
 Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
 
@@ -71,13 +76,16 @@ def main() -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern, like 'resnet*'")
     parser.add_argument("--against", choices=("libraries", "twins", "both"), default="both")
     parser.add_argument("--memory", type=float, default=20.0, metavar="GIB", help="for a process")
-    parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="likewise")
+    parser.add_argument(
+        "--timeout", type=float, default=3600, metavar="SECONDS", help="of CPU time"
+    )
     parser.add_argument("--render", action="store_true", help="write the table and do nothing else")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # name, against, dtype, steps
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # name, libraries, dtype, steps
     arguments = parser.parse_args()
     if arguments.one:
-        name, against, dtype, steps = arguments.one
-        print(json.dumps(compare(name, against, dtype, int(steps))))
+        name, libraries, dtype, steps = arguments.one
+        for result in compare(name, libraries.split(","), dtype, int(steps)):
+            print(json.dumps(result), flush=True)
         return
     if not arguments.render:
         measure(arguments)
@@ -93,43 +101,71 @@ def variants(pattern: str = "*") -> dict[str, ModelInfo]:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    results = load(RESULTS)
     counted = sorted((info.parameters, name) for name, info in variants(arguments.pattern).items())
     for parameters, name in counted:
         library = model_info(name).library
         wanted = {"libraries": [library], "twins": ["torch_ref"], "both": [library, "torch_ref"]}
-        for against in filter(None, wanted[arguments.against]):
-            for dtype in DTYPES:
-                key = f"{name} {against} {dtype}"
-                if key in results:
-                    continue
-                gib = COPIES_IN_TRAINING * parameters * (8 if dtype == "float64" else 4) / GIB
-                steps = 3 if gib < arguments.memory else 0
-                results[key] = run(name, against, dtype, steps, arguments)
-                print(key, {k: v for k, v in results[key].items() if k != "versions"}, flush=True)
-                save(RESULTS, results)
+        for dtype in DTYPES:
+            gib = COPIES_IN_TRAINING * parameters * (8 if dtype == "float64" else 4) / GIB
+            steps = 3 if gib < arguments.memory else 0
+            while left := [
+                against
+                for against in filter(None, wanted[arguments.against])
+                if f"{name} {against} {dtype}" not in load(RESULTS)
+            ]:
+                for against, result in run(name, left, dtype, steps, arguments):
+                    keep(f"{name} {against} {dtype}", result)
 
 
-def run(name: str, against: str, dtype: str, steps: int, limits: argparse.Namespace) -> Result:
-    """Compares in a process of its own, which is killed at the limits of memory and time."""
+def keep(key: str, result: Result) -> None:
+    print(key, {k: v for k, v in result.items() if k != "versions"}, flush=True)
+    save(RESULTS, load(RESULTS) | {key: result})
+
+
+def run(
+    name: str, libraries: Sequence[str], dtype: str, steps: int, limits: argparse.Namespace
+) -> Iterator[tuple[str, Result]]:
+    """Compares in a process of its own, which is killed at the limits of memory and time.
+
+    Yields each of `libraries` with its result, up to the first that fails.
+    """
     command = [sys.executable, "-m", "benchmarks.parity_table"]
-    command += ["--one", name, against, dtype, str(steps)]
-    started, peak = time.monotonic(), 0.0
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        while process.poll() is None:
-            peak = max(peak, resident_gib(process.pid))
-            if peak > limits.memory or time.monotonic() - started > limits.timeout:
+    command += ["--one", name, ",".join(libraries), dtype, str(steps)]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        reasons: list[str] = []
+        watcher = threading.Thread(target=watch, args=(process, limits, reasons))
+        watcher.start()
+        left = list(libraries)
+        try:
+            for line in process.stdout or ():
+                yield left.pop(0), json.loads(line)
+        finally:
+            if sys.exc_info()[0]:  # such as control-C
                 process.kill()
-                reason = "memory" if peak > limits.memory else "time"
-                return {"failed": f"out of {reason}", "peak_gib": round(peak, 1)}
-            time.sleep(0.5)
-        out, err = process.communicate()
-    if process.returncode:
-        return {"failed": err.decode().strip().splitlines()[-1]}
-    seconds = round(time.monotonic() - started)
-    return json.loads(out) | {"seconds": seconds, "peak_gib": round(peak, 1)}
+            process.wait()
+            watcher.join()
+        if left:
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+            yield left[0], {"failed": reasons[0] if reasons else last}
+
+
+def watch(process: subprocess.Popen, limits: argparse.Namespace, reasons: list[str]) -> None:
+    """Kills `process` at the limits, and adds the reason to `reasons`."""
+    while process.poll() is None:
+        if resident_gib(process.pid) > limits.memory:
+            reasons.append("out of memory")
+        elif cpu_seconds(process.pid) > limits.timeout:
+            reasons.append("out of time")
+        if reasons:
+            process.kill()
+            return
+        time.sleep(0.5)
 
 
 def resident_gib(pid: int) -> float:
@@ -140,7 +176,16 @@ def resident_gib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / GIB
 
 
-def compare(name: str, against: str, dtype: str, steps: int) -> Result:
+def cpu_seconds(pid: int) -> float:
+    """Returns the processor time that a process has taken: others may keep it from the cores."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def compare(name: str, libraries: Sequence[str], dtype: str, steps: int) -> Iterator[Result]:
     import jax
 
     from flaxzoo import parity
@@ -150,21 +195,30 @@ def compare(name: str, against: str, dtype: str, steps: int) -> Result:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_disable_most_optimizations", True)
-    report = parity.compare(name, against=against, dtype=dtype, train_steps=steps)
-    of_logits = [d.error for d in report.differences if d.name == "logits"]
-    kinds = ("forward", "gradient", "training") if steps else ("forward",)
-    return {
-        "equal": report.equal,
-        "logits": max(of_logits),
-        **{kind: report.worst(kind) for kind in kinds},
-        **({"rounding": report.rounding} if report.rounding else {}),
-        "compared": len(report.differences),
-        "image_size": "x".join(map(str, report.image_size)),
-        "versions": {
-            package: importlib.metadata.version(package)
-            for package in ("jax", "flax", "torch", *([against] if against != "torch_ref" else []))
-        },
-    }
+    started = time.process_time()
+    for report in parity.compare_with_each(
+        name, libraries, dtype=dtype, train_steps=steps, batch_size=2
+    ):
+        against = report.against
+        of_logits = [d.error for d in report.differences if d.name == "logits"]
+        kinds = ("forward", "gradient", "training") if steps else ("forward",)
+        yield {
+            "equal": report.equal,
+            "logits": max(of_logits),
+            **{kind: report.worst(kind) for kind in kinds},
+            **({"rounding": report.rounding} if report.rounding else {}),
+            "compared": len(report.differences),
+            "image_size": "x".join(map(str, report.image_size)),
+            "versions": {
+                package: importlib.metadata.version(package)
+                for package in (
+                    "jax", "flax", "torch", *([against] if against != "torch_ref" else [])
+                )
+            },
+            "cpu_seconds": round(time.process_time() - started),
+            "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
+        }  # fmt: skip
+        started = time.process_time()
 
 
 def render(results: dict[str, Result]) -> str:

@@ -123,7 +123,7 @@ def load_trained(
             init_from=of, data=DataConfig(source=source, mean=(), std=()), dtype="float32"
         )
     weights, variant = _read(of, variant, kind)
-    number, channels = _outputs_and_channels(variant, weights.weights)
+    number, channels = outputs_and_channels(variant, weights.weights)
     model_config = dataclasses.replace(config.model, name=variant, num_classes=number)
     config = dataclasses.replace(config, model=model_config)
     config = _prepared(config, channels, image_size, weights.options.get("image_size", 0))
@@ -232,7 +232,7 @@ def _read(of: str, variant: str, kind: str) -> tuple[Source, str]:
     return source, variant or identify(source).model.variant
 
 
-def _outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
+def outputs_and_channels(variant: str, weights: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the length of the logits and the channels of the images that weights are made for."""
     model = create_model(variant, abstract=True)
     shapes = {key: value.shape for key, value in to_torch(model).items()}

@@ -53,7 +53,7 @@ def test_data_prepare_takes_a_name(monkeypatch, capsys):
     )
 
 
-@pytest.mark.parametrize("flags", [["--dtype=float32", "--train-steps=99"], ["--train-steps=10"]])
+@pytest.mark.parametrize("flags", [["--float32", "--train-steps=99"], ["--train-steps=10"]])
 def test_a_plot_of_losses_needs_a_long_training_in_float64(monkeypatch, capsys, flags):
     assert call(monkeypatch, "parity", "resnet_tiny", "--plot=losses.png", *flags) == 2
     assert "with --train-steps of more than 10; got" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Proves that a model is the same function as its PyTorch twin: forward, backward and in training.
 
-Both get the same weights and images; what they return is compared stage by stage. The weights are
+Both get the same weights and images; what they return is compared block by block. The weights are
 calibrated, so that a mistake shows: every parameter is random, and the running statistics are those
 of a real forward pass. (With near-default weights a wrong BatchNorm eps moved MobileNetV3's logits
 by 2e-5; with calibrated ones by 224.)
@@ -8,22 +8,19 @@ by 2e-5; with calibrated ones by 224.)
 This package is the only one of flaxzoo that imports torch, and only when it is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from flaxzoo.errors import unknown
+from flaxzoo.errors import UserError, unknown
 from flaxzoo.models.base import integer
 from flaxzoo.parity.curves import LossCurves, compare_losses
+from flaxzoo.parity.features import our_features, torch_features
 from flaxzoo.parity.training import Batches, Trained, train, train_torch
-from flaxzoo.parity.twins import LIBRARIES, Twins, make_twins
-from flaxzoo.training.state import split_model
-
-if TYPE_CHECKING:
-    import torch
+from flaxzoo.parity.twins import LIBRARIES, Twins, make_twins, one_thread
 
 KINDS = ("forward", "gradient", "training", "loss")
 
@@ -54,6 +51,7 @@ class Difference:
     name: str
     error: float
     allowed: float
+    shape: tuple[int, ...] = ()  # of features, as flaxzoo has them
 
     @property
     def equal(self) -> bool:
@@ -65,6 +63,7 @@ class Report:
     """What `compare` found; `equal` only if every difference is within tolerance.
 
     Attributes:
+        weights: what the values were read from; "" where they are calibrated.
         losses: those of both twins, where the training was long.
         rounding: where torch in float64 had to decide about float32, by kind: the largest error of
             torch's own float32, which is then what is allowed.
@@ -73,6 +72,8 @@ class Report:
     model: str
     dtype: str
     image_size: tuple[int, int]
+    against: str = "torch_ref"
+    weights: str = ""
     differences: list[Difference] = field(default_factory=list)
     losses: LossCurves | None = None
     rounding: dict[str, float] = field(default_factory=dict)
@@ -112,93 +113,104 @@ def compare(
         train_steps: compare so many SGD steps, too: gradients, parameters, running statistics. More
             than CALIBRATED_STEPS compare those after three, and in float64 the losses of so many
             steps from the model's initial values (see `flaxzoo.parity.curves`).
-        **options: passed to both create_model functions.
+        **options: passed to both create_model functions; but `weights`, what
+            `create_model(pretrained=...)` takes, are compared instead of calibrated ones.
 
     Raises:
         UserError: a value that cannot be compared with, or the library is not installed.
     """
     train_steps = integer("train_steps", train_steps, 0)
-    if dtype not in TOLERANCES:
-        raise unknown("dtype", dtype, TOLERANCES)
-    if against not in LIBRARIES:
-        raise unknown("library", against, LIBRARIES)
-    options |= {"against": against, "image_size": image_size, "seed": seed}
-    few = 2 if batch_size is None else batch_size
-    twins = make_twins(name, dtype=dtype, batch_size=few, **options)
-    report = Report(name, dtype, twins.images.shape[1:3])
     long = train_steps > CALIBRATED_STEPS
-    with jax.default_matmul_precision("highest"):
-        report.differences += compare_forward(twins, dtype)
-        if train_steps:
-            found, report.rounding = compare_training(twins, dtype, 3 if long else train_steps)
-            report.differences += found
+    if long and options.get("weights") is not None:
+        raise UserError(
+            f"more than {CALIBRATED_STEPS} training steps start from initial values, not from "
+            f"given weights; got {train_steps}."
+        )
+    options |= {"image_size": image_size, "seed": seed}
+    (report,) = compare_with_each(
+        name,
+        [against],
+        dtype=dtype,
+        batch_size=2 if batch_size is None else batch_size,
+        train_steps=3 if long else train_steps,
+        **options,
+    )
     if long and dtype == "float64":
-        report.losses = compare_losses(name, train_steps, batch_size=batch_size, **options)
+        with one_thread():
+            report.losses = compare_losses(
+                name, train_steps, batch_size=batch_size, against=against, **options
+            )
         report.differences += loss_differences(report.losses)
     return report
 
 
-def compare_forward(twins: Twins, dtype: str) -> list[Difference]:
-    """Compares every stage's features and the logits, in evaluation mode."""
-    model_def, params, batch_stats = split_model(twins.flax_model)
-    names: list[str] = []  # in the model's order: jit returns dicts sorted
+def compare_with_each(
+    name: str, libraries: Sequence[str], *, dtype: str, train_steps: int, **options: Any
+) -> Iterator[Report]:
+    """Yields what `compare` finds with the twin of each of `libraries`, in turn.
 
-    @jax.jit
-    def forward(params, batch_stats, images):
-        model = model_def.bind(params, batch_stats)
-        model.eval()
-        stages = model.feature_maps(images)
-        names[:] = [*stages, "logits"]
-        return stages | {"logits": model(images)}
+    All have the same weights and images, and what flaxzoo makes of them is computed once.
+    `options` are what `make_twins` takes.
+    """
+    if dtype not in TOLERANCES:
+        raise unknown("dtype", dtype, TOLERANCES)
+    for library in libraries:
+        if library not in LIBRARIES:
+            raise unknown("library", library, LIBRARIES)
+    with one_thread(), jax.default_matmul_precision("highest"):
+        first, *others = libraries
+        twins = make_twins(name, against=first, dtype=dtype, **options)
+        batches = [(twins.images, twins.labels)] * train_steps
+        features, stages = our_features(twins)
+        trained = (
+            train(twins.flax_model, batches, TRAINING_RATE, **TRAINING_HYPER) if batches else None
+        )
+        for library in libraries:
+            if library in others:
+                twins = twins.of_another(library)
+            given = str(options.get("weights") or "")
+            report = Report(name, dtype, twins.images.shape[1:3], library, given)
+            report.differences += compare_forward(twins, features, stages, dtype)
+            if trained:
+                found, report.rounding = compare_training(twins, trained, batches, dtype)
+                report.differences += found
+            yield report
 
-    ours = forward(params, batch_stats, twins.images)
-    if twins.against != "torch_ref":  # timm's modules are not all torchvision's
-        modules = dict(twins.torch_model.named_modules())
-        names = [name for name in names if name in modules or name == "logits"]
-    theirs = torch_stages(twins.torch_model.eval(), names[:-1], twins.torch_images)
+
+def compare_forward(
+    twins: Twins, ours: dict[str, np.ndarray], stages: Collection[str], dtype: str
+) -> list[Difference]:
+    """Compares the logits and every feature that both have, in evaluation mode, in our order.
+
+    Stages are in both, except that timm's modules are not all torchvision's. Of blocks those are
+    compared that the torch model has under the same name and with the same shape.
+    """
+    theirs = torch_features(twins.torch_model.eval(), ours, twins.torch_images)
+    needed = {*stages, "logits"} if twins.against == "torch_ref" else {"logits"}
+    for name in needed - theirs.keys():
+        raise AssertionError(f"the twin has no module {name}, whose output is a stage.")
     differences = []
-    for name in names:
-        got = np.asarray(ours[name])
+    for name, value in ours.items():
+        got = value
         if got.ndim == 4 and not twins.channels_last:
             got = got.transpose(0, 3, 1, 2)
-        differences.append(difference("forward", name, got, theirs[name], dtype))
+        if name in theirs and (got.shape == theirs[name].shape or name in needed):
+            found = difference("forward", name, got, theirs[name], dtype)
+            differences.append(replace(found, shape=value.shape))
     logits = theirs["logits"]
     if not np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max():
         raise AssertionError("the logits hardly depend on the image: nothing would be compared.")
     return differences
 
 
-def torch_stages(
-    model: "torch.nn.Module", names: list[str], images: "torch.Tensor"
-) -> dict[str, np.ndarray]:
-    """Returns the outputs of the named modules of `model`, and its logits."""
-    import torch
-
-    outputs: dict[str, np.ndarray] = {}
-
-    def keep(name: str) -> Callable:
-        return lambda _module, _inputs, output: outputs.update({name: output.numpy().copy()})
-
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
-        with torch.no_grad():
-            logits = model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs | {"logits": logits.numpy()}
-
-
 def compare_training(
-    twins: Twins, dtype: str, steps: int
+    twins: Twins, ours: Trained, batches: Batches, dtype: str
 ) -> tuple[list[Difference], dict[str, float]]:
     """Compares SGD with momentum and weight decay, in training mode.
 
     First the gradient of every parameter in the first step, then parameters and running statistics
-    after `steps` steps. Returns what it found, and `Report.rounding`.
+    after the last. Returns what it found, and `Report.rounding`.
     """
-    batches = [(twins.images, twins.labels)] * steps
-    ours = train(twins.flax_model, batches, TRAINING_RATE, **TRAINING_HYPER)
     theirs = train_torch(twins, batches, TRAINING_RATE, **TRAINING_HYPER)
     found = training_differences(ours, theirs, dtype)
     if dtype == "float32" and not all(d.equal for d in found):

@@ -14,7 +14,7 @@ steps. At 1 they are 1e-13 apart after 40.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -136,7 +136,7 @@ def _move_by_one_ulp(twins: Twins) -> None:
             )
 
 
-def plot_losses(curves: dict[str, LossCurves], path: str | Path) -> None:
+def plot_losses(curves: dict[str, LossCurves], path: str | Path | BinaryIO) -> None:
     """Draws both losses of each model, and below how far they are apart, into a picture.
 
     Raises:

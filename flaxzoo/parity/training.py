@@ -57,7 +57,7 @@ def train(model: Classifier, batches: Batches, learning_rate: float, **hyper: An
         updates, opt_state = tx.update(grads, opt_state, params)
         return value, grads, jax.tree.map(jnp.add, params, updates), batch_stats, opt_state
 
-    opt_state, first, losses = tx.init(params), {}, []
+    opt_state, first, losses = jax.jit(tx.init)(params), {}, []
     for images, labels in batches:
         value, grads, params, batch_stats, opt_state = step(
             params, batch_stats, opt_state, images, labels

@@ -1,17 +1,22 @@
 """Makes a flaxzoo model and a PyTorch twin of it with equal weights."""
 
+import contextlib
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
 
-from flaxzoo.convert import load_torch
+from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError
-from flaxzoo.layers import Dropout, StochasticDepth
+from flaxzoo.layers import BatchNorm, Dropout, StochasticDepth
 from flaxzoo.models import create_model, takes
 from flaxzoo.models.base import Classifier, integer
+from flaxzoo.sources import open_source
+from flaxzoo.trained import outputs_and_channels
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +35,7 @@ class Twins:
     images: np.ndarray  # (n, h, w, c)
     labels: np.ndarray
     against: str = "torch_ref"
+    options: dict[str, Any] = field(default_factory=dict)  # that both were made with
 
     @property
     def torch_images(self) -> "torch.Tensor":
@@ -40,6 +46,19 @@ class Twins:
     def in_float64(self) -> "Twins":
         """Returns the same with a torch model in float64, of the same values."""
         return replace(self, torch_model=copy.deepcopy(self.torch_model).double())
+
+    def of_another(self, against: str) -> "Twins":
+        """Returns the same with the torch model that `against` has, of the same values.
+
+        It is torch_ref or torchvision, whose names are ours.
+        """
+        model = self.flax_model
+        torch_model = _create_torch(against, model.variant, self.options)
+        torch_model = torch_model.to(self.torch_images.dtype)
+        _switch_off_dropout(torch_model, model)
+        twins = replace(self, torch_model=torch_model, against=against)
+        _fill(twins)
+        return twins
 
     @property
     def channels_last(self) -> bool:
@@ -56,12 +75,17 @@ def make_twins(
     batch_size: int,
     seed: int = 0,
     calibrated: bool = True,
+    weights: str | Path | None = None,
     **options: Any,
 ) -> Twins:
     """Returns both models of `name` with equal weights, and images for them.
 
-    The weights are calibrated, or else torch's own initial values. Neither drops anything in
-    training: the two frameworks draw different random numbers.
+    The weights are those given, as `create_model(pretrained=...)` takes them, or calibrated, or
+    else torch's own initial values. Neither model drops anything in training: the two frameworks
+    draw different random numbers.
+
+    Raises:
+        UserError: torch or the library is not installed, or the weights are not theirs.
     """
     batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
     try:
@@ -71,10 +95,20 @@ def make_twins(
 
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    size = _size(name, image_size, options)
-    if takes(name, "image_size"):
-        options = {"image_size": size} | options
-    flax_model = create_model(name, dtype=dtype, param_dtype=dtype, abstract=True, **options)
+    types = {"dtype": dtype, "param_dtype": dtype}
+    if weights is None or image_size is not None:
+        size = _size(name, image_size, options)
+        if takes(name, "image_size"):
+            options = {"image_size": size} | options
+    if weights is None:
+        flax_model = create_model(name, abstract=True, **types, **options)
+    else:
+        source = open_source(weights, name, "weights")
+        classes, channels = outputs_and_channels(name, source.weights)
+        options = {"num_classes": classes, "in_channels": channels} | options
+        flax_model = create_model(name, pretrained=weights, **types, **options)
+        options = _options_of(flax_model)
+        size = _size(name, image_size or flax_model.image_size, options)
     shape = (batch_size, *size, flax_model.in_channels)
     flax_model.check_shape(shape)
     torch_model = _create_torch(against, name, options).to(getattr(torch, dtype))
@@ -85,11 +119,73 @@ def make_twins(
         images=rng.normal(size=shape).astype(dtype),
         labels=rng.integers(flax_model.num_classes, size=batch_size),
         against=against,
+        options=options,
     )
+    if weights is not None:
+        _fill(twins, weights)
+        return twins
     if calibrated:
         calibrate(torch_model, twins.torch_images, rng)
     load_torch(flax_model, torch_model.state_dict())
     return twins
+
+
+def _options_of(model: Classifier) -> dict[str, Any]:
+    """Returns the options that make another model like this one."""
+    options = {"num_classes": model.num_classes, **dict(model.variant_options)}
+    if model.image_size is not None:
+        options["image_size"] = model.image_size
+    if model.in_channels != 3:  # torchvision's models take no such option
+        options["in_channels"] = model.in_channels
+    return options
+
+
+def _fill(twins: Twins, weights: str | Path | None = None) -> None:
+    """Gives the torch model the values of the flaxzoo model.
+
+    Those of timm have other names: `weights`, which the values are from, must have them, too.
+    """
+    import torch
+
+    model, torch_model = twins.flax_model, twins.torch_model
+    if twins.against == "timm":
+        state_dict: Any = dict(open_source(weights, model.variant, "weights").weights)
+    else:
+        state_dict = to_torch(model)
+    state_dict.update({k: torch.from_numpy(np.copy(v)) for k, v in state_dict.items()})
+    try:
+        torch_model.load_state_dict(state_dict)
+    except RuntimeError:
+        if twins.against != "timm":
+            raise
+        raise UserError(
+            f"{weights} has other names than timm's {model.variant}: compare its weights with "
+            "torch_ref's or torchvision's."
+        ) from None
+    if twins.against == "torch_ref":
+        for path, layer in nnx.iter_graph(model):
+            if isinstance(layer, BatchNorm):  # timm's weights have an eps of their own
+                setattr(torch_model.get_submodule(".".join(map(str, path))), "eps", layer.eps)  # noqa: B010
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch use one thread inside.
+
+    Its operations are small here, and where other programs keep the cores busy its threads wait
+    for one another: a depthwise convolution in float64 took 70 times as long with two as with one.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:  # make_twins says so
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _size(
