@@ -110,8 +110,8 @@ def _family(family: object) -> str:
 
 
 def _title(family: object) -> str:
-    """Returns what the first line of a family's docstring is about."""
-    return (family.__doc__ or "").partition("\n")[0].rstrip(".")
+    """Returns what the first line of a family's docstring is about, without what it says of it."""
+    return (family.__doc__ or "").partition("\n")[0].partition(":")[0].rstrip(".")
 
 
 def _linked(paper: str) -> str:
@@ -185,7 +185,7 @@ def _groups(
             continue
         said = " ".join(_comments(node, comments)).replace("|", "\\|")
         default = ast.unparse(node.value).replace("'", '"')
-        rows.append(f"| `{field}` | `{default}` | {said[:1].upper()}{said[1:]} |")
+        rows.append(f"| `{field}` | `{default}` | {said} |")
     said = ast.get_docstring(classes[name]) or ""
     table = "\n".join(["| field | default | |", "|---|---|---|", *rows])
     yield f"### --{path}.\n\n{said}\n\n{table}"

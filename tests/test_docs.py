@@ -29,7 +29,7 @@ def test_examples(path, folder):
         examples.write_weights("resnext50_32x4d-7cdf4587.pth", "resnext_tiny")
         examples.write_weights("vgg16-397923af.pth", "test_vgg")
         images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-        assert examples.run_page(path, {"images": images}, STAND_INS) > 10
+        assert examples.run_page(path, {"images": images}, STAND_INS) >= 10
         return
     if path.name == "quickstart.md":
         examples.write_weights("resnet18-f37072fd.pth", "resnet18")
@@ -110,7 +110,7 @@ def test_links_of_the_site():
 
 def test_fields_say_default_and_comment():
     table = build.fields()
-    assert '| `batch_size` | `128` | Over all devices |' in table
+    assert '| `batch_size` | `128` | over all devices |' in table
     assert '| `data_dir` | `""` |' in table
     assert table.count("\n| `") == len(examples.field_names())
 
