@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch, run):
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / "pets").symlink_to(run)
         yield tmp_path
+    jax.config.update("jax_enable_x64", False)  # which a page turns on for good
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
