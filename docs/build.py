@@ -49,7 +49,7 @@ def main() -> None:
     zensical = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     built = subprocess.run(zensical, cwd=ROOT, capture_output=True, text=True)
     if built.returncode:
-        said = built.stdout + built.stderr
+        said = re.sub(r"\x1b\[[\d;]*m", "", built.stdout + built.stderr)  # colours
         # The traceback of strict mode says nothing that the warnings before it do not.
         sys.exit(said.partition("Traceback (most")[0].strip() or said)
     print(f"wrote {ROOT / 'build/site/index.html'}")
