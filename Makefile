@@ -1,6 +1,7 @@
 # make train     sets up .venv and trains; CONFIG=configs/resnext.py:cifar10 ARGS="--workdir=runs/x"
 # make test      sets up .venv with the test tools and runs every test
-# make lint      checks style and types
+# make lint      checks style, types and the documentation
+# make docs      builds the documentation, build/site/index.html
 # make parity    compares models with PyTorch and writes docs/parity.md; MODELS="resnet*"
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ JAX := jax$(if $(filter-out cpu,$(HARDWARE)),[$(HARDWARE)])
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint parity clean
+.PHONY: train test lint docs parity clean
 
 train: $(VENV)/.train-$(HARDWARE)
 	$(BIN)/python train.py --config=$(CONFIG) $(ARGS)
@@ -26,10 +27,13 @@ train: $(VENV)/.train-$(HARDWARE)
 test: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
-lint: $(VENV)/.dev-$(HARDWARE)
+lint: $(VENV)/.dev-$(HARDWARE) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.dev-$(HARDWARE)
+	JAX_PLATFORMS=cpu $(BIN)/python -m docs.build
 
 parity: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/python -m benchmarks.parity_table '$(MODELS)' $(ARGS)
@@ -46,4 +50,4 @@ $(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt requir
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build
