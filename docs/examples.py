@@ -35,6 +35,7 @@ BLOCK = re.compile(
 )
 # Trainings end after two steps, those on photographs see few and small ones.
 SHORT = ("--config.duration=2 steps", "--config.schedule.warmup=0 steps")
+_PROGRAMS = ("cd", "git", "pytest", ".venv/bin/pre-commit", "kaggle")  # others' own
 SMALL = ("--config.batch_size=8", "--config.data.image_size=32")
 
 
@@ -136,7 +137,7 @@ def check(words: Sequence[str]) -> None:
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]), words
     else:
-        assert program in ("cd", "git", "pytest", ".venv/bin/pre-commit"), f"who knows {words}?"
+        assert program in _PROGRAMS, f"who knows {words}?"
 
 
 def _command(words: Sequence[str]) -> list[str] | None:
@@ -163,15 +164,19 @@ class _Parsed(Exception): ...
 
 def _check_command(words: Sequence[str]) -> None:
     """Has a command read its flags and do nothing."""
-    parse = argparse.ArgumentParser.parse_args
+    parse = argparse.ArgumentParser.parse_known_args  # parse_args calls it
 
-    def only_parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-        parsed = parse(parser, arguments)
+    def only_parse(parser: argparse.ArgumentParser, arguments: Sequence[str], *_: Any) -> None:
+        parsed, rest = parse(parser, arguments)
+        if hasattr(parsed, "config"):
+            _check_train([f"--config={parsed.config}", *rest])
+        elif rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         if hasattr(parsed, "pattern"):
             assert matching(parsed.pattern)
         raise _Parsed
 
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", only_parse):
+    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", only_parse):
         try:
             commands.run(words)
         except _Parsed:

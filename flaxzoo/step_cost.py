@@ -189,7 +189,7 @@ def largest_batch(
         start: the first batch that is tried.
 
     >>> largest_batch(lambda n: 100 + 10 * n if n <= 90 else None, 1000.0, start=32)
-    Search(fits=88, fails=96, compiled=4)
+    Search(fits=88, fails=96, compiled=5)
     """
     fits, fails, batch, tried = 0, None, start, 0
     while tried < most:

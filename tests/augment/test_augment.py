@@ -46,7 +46,9 @@ def test_half_of_the_images_are_mirrored_and_the_others_untouched(keys, noise, f
 def test_shifts_are_uniform_crops_of_the_zero_padded_image(keys, noise):
     image = noise(1, size=5)[0]
     shifted = np.asarray(
-        jax.jit(random_shift, static_argnums=2)(jnp.stack([image] * N), keys(N), 2)
+        jax.jit(random_shift, static_argnums=2)(
+            jnp.broadcast_to(image, (N, *image.shape)), keys(N), 2
+        )
     )
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     counts = [

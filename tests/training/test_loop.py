@@ -12,8 +12,7 @@ import pytest
 from flaxzoo import evaluate
 from flaxzoo.config import AugmentConfig, DistillConfig, ScheduleConfig, data_config
 from flaxzoo.errors import UserError
-from flaxzoo.training import loop
-from flaxzoo.training import trainer as trainers
+from flaxzoo.training import loop, program
 from flaxzoo.training.loop import train
 
 
@@ -125,7 +124,7 @@ def test_another_config_in_the_same_workdir_is_refused_with_the_difference(confi
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
     config, tmp_path, monkeypatch
 ):
-    real = trainers.make_train_step
+    real = program.make_train_step
 
     def poisoned(*args):
         step = real(*args)
@@ -137,7 +136,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_checkpoint(
 
         return nan_at_step_4
 
-    monkeypatch.setattr(trainers, "make_train_step", poisoned)
+    monkeypatch.setattr(program, "make_train_step", poisoned)
     where = re.escape(str(tmp_path / "checkpoints"))
     with pytest.raises(FloatingPointError, match=rf"nan at step 4; .* step 3 in {where}"):
         train(config, tmp_path, quiet=True)
