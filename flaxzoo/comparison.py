@@ -1,6 +1,5 @@
 """Runs side by side: a table, the settings in which they differ, their curves in one picture."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from flaxzoo.errors import UserError
 from flaxzoo.report.curves import Metrics
-from flaxzoo.report.figure import new_figure
+from flaxzoo.report.figure import new_figure, png
 from flaxzoo.report.markup import document, duration, percent, picture, section, table
 from flaxzoo.sources import read_json
 from flaxzoo.training.run import flat, read_metrics, score
@@ -107,9 +106,7 @@ def draw(runs: Sequence[RunFolder]) -> bytes | None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.set_layout_engine("constrained")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return png(figure)
 
 
 def comparison_page(runs: Sequence[RunFolder]) -> str:
@@ -122,8 +119,8 @@ def comparison_page(runs: Sequence[RunFolder]) -> str:
         tiles.append((percent(best[kind]), kind.replace("_", " "), best["run"]))
     cells = [[_cell(key, value) for key, value in row.items()] for row in rows]
     sections = [section("Runs", table([key.replace("_", " ") for key in rows[0]], cells))]
-    if (png := draw(runs)) is not None:
-        sections.append(section("Curves", picture(png, "curves of the runs")))
+    if (curves := draw(runs)) is not None:
+        sections.append(section("Curves", picture(curves, "curves of the runs")))
     settings = differing_settings(runs)
     columns = ["name", *(run.name for run in runs)]
     text = table(columns, [[name, *values] for name, values in settings.items()])

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -70,6 +71,19 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         help="default: that of the run or of the published weights",
     )  # fmt: skip
     parser.add_argument("--batch-size", type=positive(int), default=64, metavar="N")
+
+
+def write_page(path: Path, page: str, console: Console) -> None:
+    """Writes a page of HTML, whole or not at all, and says so.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from flaxzoo.weight_writing import written
+
+    with written(path) as part:
+        part.write_text(page, encoding="utf-8")
+    console.print(f"wrote {path}", markup=False)
 
 
 def write_rows(

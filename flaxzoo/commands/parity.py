@@ -53,11 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     if parsed.plot:
         plot_losses({r.model: r.losses for r in reports if r.losses}, parsed.plot)
     if parsed.html:
-        try:
-            Path(parsed.html).write_text(parity_page(reports), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {parsed.html}: {error.strerror}.") from None
-        told.print(f"wrote {parsed.html}", markup=False)
+        common.write_page(Path(parsed.html), parity_page(reports), told)
     if not all(report.equal for report in reports):
         raise SystemExit(1)
 

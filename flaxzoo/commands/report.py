@@ -7,7 +7,6 @@ from rich.console import Console
 
 from flaxzoo.commands import common
 from flaxzoo.comparison import comparison_page, differing_settings, read_runs
-from flaxzoo.errors import UserError
 
 COLUMNS = {
     "run": ("run", ""),
@@ -40,8 +39,4 @@ def run(arguments: Sequence[str]) -> None:
         for name, values in differing_settings(runs).items():
             console.print(f"{name}: {', '.join(map(str, values))}", markup=False)
     if parsed.html:
-        try:
-            Path(parsed.html).write_text(comparison_page(runs), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {parsed.html}: {error.strerror}.") from None
-        console.print(f"wrote {parsed.html}", markup=False)
+        common.write_page(Path(parsed.html), comparison_page(runs), console)

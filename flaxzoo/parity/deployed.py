@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flax import nnx
 
 from flaxzoo.convert import to_torch
-from flaxzoo.layers import BatchNorm
 from flaxzoo.models.base import Classifier
+from flaxzoo.parity.twins import give_eps
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +96,5 @@ def _filled(
         name, num_classes=model.num_classes, in_channels=model.in_channels, **options
     )
     twin.load_state_dict(state_dict, strict=True)
-    for path, layer in nnx.iter_graph(model):
-        if isinstance(layer, BatchNorm):  # timm's weights have an eps of their own
-            setattr(twin.get_submodule(".".join(map(str, path))), "eps", layer.eps)  # noqa: B010
+    give_eps(twin, model)
     return twin.float().eval()

@@ -10,7 +10,7 @@ import numpy as np
 from flaxzoo.parity import Report
 from flaxzoo.parity.blocks import TITLES, Block, blocks, explain
 from flaxzoo.parity.curves import plot_losses
-from flaxzoo.report.figure import new_figure
+from flaxzoo.report.figure import new_figure, png
 from flaxzoo.report.markup import document, folded, picture, section, table
 
 COLOURS = {"forward": "tab:blue", "gradient": "tab:orange", "training": "tab:green"}
@@ -100,6 +100,4 @@ def _drawn(rows: Sequence[Block]) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     figure.set_layout_engine("constrained")
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return png(figure)

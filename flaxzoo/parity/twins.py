@@ -163,9 +163,14 @@ def _fill(twins: Twins, weights: str | Path | None = None) -> None:
             "torch_ref's or torchvision's."
         ) from None
     if twins.against == "torch_ref":
-        for path, layer in nnx.iter_graph(model):
-            if isinstance(layer, BatchNorm):  # timm's weights have an eps of their own
-                setattr(torch_model.get_submodule(".".join(map(str, path))), "eps", layer.eps)  # noqa: B010
+        give_eps(torch_model, model)
+
+
+def give_eps(twin: "torch.nn.Module", model: Classifier) -> None:
+    """Gives a twin's batch normalisation the eps of `model`'s: timm's weights have their own."""
+    for path, layer in nnx.iter_graph(model):
+        if isinstance(layer, BatchNorm):
+            setattr(twin.get_submodule(".".join(map(str, path))), "eps", layer.eps)  # noqa: B010
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Figures without a window or global state, saved whole or not at all."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=DPI)
 
 
-def save(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG."""
-    temporary = path.with_name(f".{path.name}")
+def png(figure: Any) -> bytes:
+    """Returns a figure as PNG."""
+    data = io.BytesIO()
     with warnings.catch_warnings():
         # Class names may be in any script: what the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(temporary, format="png")
+        figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(png(figure))
     temporary.replace(path)
