@@ -8,6 +8,7 @@ Values and their types stay as they are; names become those that torch's twin ha
 """
 
 import functools
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from flaxzoo.errors import UserError
 from flaxzoo.layers.module import named_buffers, named_variables
 from flaxzoo.models import VARIANTS, create_model, takes
 from flaxzoo.models.base import Classifier
-from flaxzoo.models.info import model_info
+from flaxzoo.models.info import model_info, published
 from flaxzoo.saved_model import config_of, write_saved
 from flaxzoo.sources import Source, preparation_of
 from flaxzoo.weight_writing import write_state_dict
@@ -133,30 +134,27 @@ class Fit:
 
 
 def identify(source: Source, image_size: int | None = None) -> Fit:
-    """Returns the fit of the one model that has exactly these names and shapes.
+    """Returns the fit of the model that has exactly these names and shapes.
 
-    Classes and channels may be any. A run and a saved model say which model they are of.
+    Classes and channels may be any; apart from them no two variants have the same. A run and a
+    saved model say which model they are of.
 
     Args:
         image_size: in pixels, where parameters belong to places in the image; by default the
             model's own and those of its published weights are tried.
 
     Raises:
-        UserError: none is such, or several are; the message names them, or the nearest.
+        UserError: none is such; the message names the nearest.
     """
     if source.model:
         return match(source, source.model, image_size)
-    fits = [
-        found
-        for name in _candidates(source.weights)
-        if (found := _tried(source, name, image_size)) is not None
-    ]
-    exact = [found for found in fits if not found.problems]
-    if len(exact) == 1:
-        return exact[0]
-    if exact:
-        names = ", ".join(found.model.variant for found in exact)
-        raise UserError(f"{source.path} fits several models exactly, {names}: say which it is of.")
+    fits = []
+    for name in _by_size(source.weights):
+        if _names_most(VARIANTS[name].func, source.weights):
+            found = _tried(source, name, image_size)
+            if found is not None and not found.problems:
+                return found
+            fits += [found] if found is not None else []
     nearest = sorted(fits, key=lambda found: sum(found.problems.values()))[:3]
     told = [f"{f.model.variant} ({_in_words(f.problems)})" for f in nearest]
     raise UserError(
@@ -280,42 +278,47 @@ def _tried(source: Source, name: str, image_size: int | None) -> Fit | None:
         return None
 
 
-def _candidates(weights: Mapping[str, Any]) -> list[str]:
-    """Returns the variants of the classes that name most of their arrays like these weights.
+def _by_size(weights: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns all variants, those first that have about as many values as these weights.
 
-    Making every model takes many seconds; a small one of each class tells enough.
+    Most weights then fit the first that is made. Another number of classes may halve the values of
+    a small model; variants of unknown size come behind those within a factor of two.
     """
-    found = []
-    for names, model, known, modules in _classes(tuple(VARIANTS)):
-        own, _ = renaming(model, weights, known, "own")
-        timm, _ = renaming(model, weights, known, "timm")
-        shared = sum(
-            _pattern(own[key]) in known
-            or _pattern(timm[key]) in known
-            or _pattern(key.rpartition(".")[0]) in modules
-            for key in weights
-        )
-        found += names if shared > len(weights) / 2 else []
-    return found
+    values = sum(value.size for value in weights.values())
+    known = {name: int(rows[0]["parameters"]) for name, rows in published().items()}
+
+    def distance(name: str) -> float:
+        return abs(math.log(known[name] / max(values, 1))) if name in known else math.log(2)
+
+    return sorted(VARIANTS, key=distance)
+
+
+def _names_most(build: Callable, weights: Mapping[str, np.ndarray]) -> bool:
+    """Returns whether the models of a class name most of their arrays as these weights do."""
+    model, known, modules = _small_of(build)
+    own, _ = renaming(model, weights, known, "own")
+    timm, _ = renaming(model, weights, known, "timm")
+    shared = sum(
+        _pattern(own[key]) in known
+        or _pattern(timm[key]) in known
+        or _pattern(key.rpartition(".")[0]) in modules
+        for key in weights
+    )
+    return shared > len(weights) / 2
 
 
 @functools.cache
-def _classes(variants: tuple[str, ...]) -> list[tuple[list[str], Classifier, set[str], set[str]]]:
-    """Returns, for each class: its variants, a small one, and the patterns of its arrays' names.
+def _small_of(build: Callable) -> tuple[Classifier, set[str], set[str]]:
+    """Returns a small model of a class, and the patterns of its arrays' names.
 
     The last are those of the modules that timm calls otherwise, by timm's names.
     """
-    classes: dict[Callable, list[str]] = {}
-    for name in variants:
-        classes.setdefault(VARIANTS[name].func, []).append(name)
-    table = []
-    for names in classes.values():
-        small = next((name for name in names if name.startswith("test_") or "tiny" in name), None)
-        model = create_model(small or names[0], abstract=True)
-        keys = {torch_name(name) for name in named_variables(model)} | named_buffers(model).keys()
-        known, modules = ({_pattern(k) for k in names} for names in (keys, model.timm_keys()))
-        table.append((names, model, known, modules))
-    return table
+    names = [name for name in VARIANTS if VARIANTS[name].func is build]
+    small = next((name for name in names if name.startswith("test_") or "tiny" in name), names[0])
+    model = create_model(small, abstract=True)
+    keys = {torch_name(name) for name in named_variables(model)} | named_buffers(model).keys()
+    known, modules = ({_pattern(k) for k in names} for names in (keys, model.timm_keys()))
+    return model, known, modules
 
 
 def _pattern(name: str) -> str:

@@ -49,7 +49,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, metavar="RUN_OR_WEIGHTS",
         help="a run (its best checkpoint by validation), one of its checkpoints/STEP, a folder of "
-        "save_pretrained, a file of weights (MODEL=FILE where it fits several models), or the name "
+        "save_pretrained, a file of weights (MODEL=FILE to say whose they are), or the name "
         "of published weights, like resnet50 or timm/resnet50.a1_in1k",
     )  # fmt: skip
     parser.add_argument(

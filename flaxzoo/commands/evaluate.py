@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "models", nargs="+", metavar="RUN_OR_WEIGHTS",
         help="a run (its best checkpoint by validation), RUN/checkpoints (all of them), one of "
         "them, a folder of save_pretrained, a folder of any of these or of files, a file of "
-        "weights (MODEL=FILE where it fits several models), or the name of published weights, like "
+        "weights (MODEL=FILE to say whose they are), or the name of published weights, like "
         "resnet50 or timm/resnet50.a1_in1k",
     )  # fmt: skip
     parser.add_argument(

@@ -68,6 +68,14 @@ def test_the_model_is_found_from_names_and_shapes(few, name):
     assert found.problems == {}
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet20"])
+def test_the_model_is_found_among_all(name):
+    shapes = to_torch(create_model(name, abstract=True, num_classes=10))
+    given = {key: np.broadcast_to(np.zeros((), v.dtype), v.shape) for key, v in shapes.items()}
+    found = identify(source(given))
+    assert (found.model.variant, found.problems) == (name, {})
+
+
 def test_values_and_types_stay(tmp_path, weights):
     halves = {
         key: value.astype(np.float16) if value.dtype == np.float32 else value + 5
