@@ -167,7 +167,10 @@ def _bytes(kind: str, shape: str) -> int:
 
 @dataclass(frozen=True)
 class Search:
-    """What `largest_batch` found: the largest batch that fits, the smallest that does not."""
+    """What `largest_batch` found: the largest batch that fits, the smallest that does not.
+
+    `fails` is None where none failed: `fits` is then the largest allowed, or the last tried.
+    """
 
     fits: int
     fails: int | None
@@ -175,7 +178,13 @@ class Search:
 
 
 def largest_batch(
-    peak_at: Callable[[int], int | None], memory: float, start: int, most: int = 10
+    peak_at: Callable[[int], int | None],
+    memory: float,
+    start: int,
+    *,
+    unit: int = 1,
+    limit: int | None = None,
+    most: int = 10,
 ) -> Search:
     """Searches the largest batch of a device that fits its memory, in `most` compilations at most.
 
@@ -187,21 +196,24 @@ def largest_batch(
         peak_at: of a batch, what its step needs, in bytes; None where the compiler gave up.
         memory: of the device, in bytes.
         start: the first batch that is tried.
+        unit: batches are multiples of it, `start` too.
+        limit: no batch is larger; None for any.
 
     >>> largest_batch(lambda n: 100 + 10 * n if n <= 90 else None, 1000.0, start=32)
     Search(fits=88, fails=96, compiled=5)
     """
+    top = math.inf if limit is None else limit // unit * unit
     fits, fails, batch, tried = 0, None, start, 0
-    while tried < most:
+    while tried < most and fits < top:
         peak = peak_at(batch)
         tried += 1
         if peak is None or peak > memory:
             fails, batch = batch, (fits + batch) // 2
         else:
             fits, batch = batch, int(batch * memory / peak)
-        step = 8 if fits >= 16 else 1
+        step = math.lcm(8, unit) if fits >= 16 else unit
         if fails is not None and fails - fits <= step:
             break
         batch = max(batch // step * step, fits + step)
-        batch = batch if fails is None else min(batch, fails - step)
+        batch = int(min(batch, top)) if fails is None else min(batch, fails - step)
     return Search(fits, fails, tried)

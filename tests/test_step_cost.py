@@ -18,7 +18,7 @@ from flaxzoo.step_cost import (
     largest_batch,
     step_cost,
 )
-from flaxzoo.training.abstract import SETS, abstract_step, blank_dataset
+from flaxzoo.training.abstract import SETS, abstract_step, blank_dataset, most_images
 from flaxzoo.training.parallel import all_devices
 
 TINY = Config(
@@ -126,6 +126,30 @@ def test_the_search_ends_where_memory_does_not_grow():
     search = largest_batch(lambda batch: 1, 1000.0, 1, most=3)
     assert search.fails is None
     assert search.compiled == 3
+
+
+def test_the_search_ends_with_all_images():
+    search = largest_batch(lambda batch: batch, 1000.0, 8, limit=100)
+    assert (search.fits, search.fails) == (100, None)
+
+
+def test_batches_searched_are_multiples_of_the_unit():
+    tried = []
+
+    def peak_at(batch: int) -> int:
+        tried.append(batch)
+        return 10 * batch
+
+    search = largest_batch(peak_at, 1000.0, 6, unit=6, limit=5000)
+    assert all(batch % 6 == 0 for batch in tried)
+    assert (search.fits, search.fails) == (96, 120)
+
+
+def test_only_photographs_of_unknown_number_have_no_largest_batch():
+    classes = ModelConfig(num_classes=37)
+    assert most_images(Config(data=data_config("folder=nowhere"), model=classes)) is None
+    assert most_images(Config(data=data_config("mnist", validation=0.1))) == 54_000
+    assert 1000 < most_images(Config(data=data_config("digits"))) < 1797
 
 
 @pytest.mark.parametrize("name", sorted(SETS))

@@ -25,7 +25,7 @@ from flaxzoo.augment.geometry import (
 )
 from flaxzoo.augment.jitter import JITTER, random_jitter
 from flaxzoo.augment.keys import Images, Keys, Purpose, keys_for
-from flaxzoo.augment.mix import check_mixing, mix
+from flaxzoo.augment.mix import check_mixing, mix, mixes
 from flaxzoo.augment.policies import random_policy
 from flaxzoo.config import AugmentConfig
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_mixing",
     "erase",
     "mix",
+    "mixes",
     "normalize",
     "random_flip",
     "random_jitter",

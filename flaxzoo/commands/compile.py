@@ -9,6 +9,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from flaxzoo.augment import mixes
 from flaxzoo.cli import parse_train_flags
 from flaxzoo.commands import common
 from flaxzoo.config import Config
@@ -24,6 +25,7 @@ from flaxzoo.step_cost import (
     step_cost,
 )
 from flaxzoo.tpu import EXAMPLE, described_devices
+from flaxzoo.training.abstract import most_images
 from flaxzoo.training.parallel import Devices
 
 GIB = 2**30
@@ -82,7 +84,16 @@ def _largest(config: Config, devices: Devices, core: Core) -> tuple[StepCost, Se
         costs[each] = cost
         return cost.peak
 
-    search = largest_batch(peak_at, core.memory, max(1, config.batch_size // devices.count))
+    # What the step checks: parts of equal size, and pairs of images to be mixed.
+    unit = config.accumulate * (2 if mixes(config.augment) else 1)
+    images = most_images(config)
+    search = largest_batch(
+        peak_at,
+        core.memory,
+        max(unit, config.batch_size // devices.count // unit * unit),
+        unit=unit,
+        limit=None if images is None else images // devices.count,
+    )
     if not search.fits:
         raise UserError(
             f"not one image fits the {core.memory / GIB:g} GiB of a device: see the lines above."
@@ -147,7 +158,7 @@ def _print(row: dict[str, Any], cost: StepCost, core: Core, search: Search | Non
         table.add_row(*line)
     console.print(table)
     if search:
-        beyond = f"; {search.fails} do not" if search.fails else "; more were not tried"
+        beyond = f"; {search.fails} do not" if search.fails else ", and more were not tried"
         console.print(f"\nThe largest batch: {search.fits} images a device fit{beyond}.")
     console.print(
         "\nThe roofline is no measurement: it divides XLA's count of operations and bytes by the "

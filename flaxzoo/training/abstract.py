@@ -88,6 +88,13 @@ def abstract_step(config: Config, devices: Devices) -> tuple[Callable[..., Any],
     return program.train_steps(state)[largest], arguments
 
 
+def most_images(config: Config) -> int | None:
+    """Returns the largest batch that the training images make, None where their number is open."""
+    if config.data.source not in SETS and _unread(config):
+        return None
+    return len(blank_dataset(config).train)
+
+
 def blank_dataset(config: Config) -> Dataset:
     """Returns a data set like the one that `config` names, without images in it.
 
@@ -97,10 +104,9 @@ def blank_dataset(config: Config) -> Dataset:
     Raises:
         UserError: it would have to be loaded, and cannot be.
     """
-    source, wanted = config.data.source, config.model.num_classes
-    shapes = SETS.get(source)
-    if shapes is None and wanted and source.partition("=")[0] in PHOTOGRAPHS:
-        shapes = Shapes(max(10_000, config.batch_size), wanted)
+    source, shapes = config.data.source, SETS.get(config.data.source)
+    if shapes is None and _unread(config):
+        shapes = Shapes(max(10_000, config.batch_size), config.model.num_classes)
     if shapes is None:
         try:
             return data.load(source, data_dir=config.data.data_dir or None)
@@ -118,6 +124,11 @@ def blank_dataset(config: Config) -> Dataset:
         shape = (len(labels), side, side, shapes.channels)
         split = ArraySplit(np.broadcast_to(np.uint8(0), shape), labels)
     return Dataset(source, tuple(map(str, range(shapes.classes))), shapes.channels, split)
+
+
+def _unread(config: Config) -> bool:
+    """Whether the data are photographs whose number of classes the config says."""
+    return bool(config.model.num_classes) and config.data.source.partition("=")[0] in PHOTOGRAPHS
 
 
 def _inputs(config: Config, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:

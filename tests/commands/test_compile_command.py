@@ -85,6 +85,13 @@ def test_the_largest_batch_is_searched(compiler, capsys):
     assert "144 images a device: RESOURCE_EXHAUSTED: 17 GiB of 16 GiB." in captured.err
 
 
+def test_the_search_ends_with_all_images_and_keeps_to_equal_parts(compiler, capsys):
+    flags = ["--largest-batch", "--config.accumulate=3", "--batch-per-device=20"]
+    run(["compile", "configs/resnet.py:oxford_flowers102", "--config.data.validation=0.9", *flags])
+    assert "The largest batch: 102 images a device fit, and more" in capsys.readouterr().out
+    assert compiler == [18, 72, 102]
+
+
 def test_what_does_not_fit_is_an_error_with_the_compilers_words(compiler):
     with pytest.raises(UserError, match=r"16 GiB.*200 images.*17 GiB of 16 GiB.*--largest-batch"):
         run(["compile", CONFIG, "--batch-per-device=200"])
