@@ -8,8 +8,8 @@ It writes the short of it, flaxzoo/models/parity.csv, for `flaxzoo models` as we
 
 Each variant is compared in float64 and float32 with torchvision's or timm's own model, where one
 of them has it, and with its twin in torch_ref: features of every stage, logits, gradients, and
-parameters and statistics after three SGD steps. A process for each variant and dtype computes what
-flaxzoo makes of it once, for both. Results are kept in benchmarks/results/parity.json after each
+parameters and statistics after three SGD steps. A process for each variant computes what flaxzoo
+makes of it once, for both. Results are kept in benchmarks/results/parity.json after each
 comparison, so that it can be stopped and run again. Where gradients would take more than
 the memory allowed, the forward pass alone is compared, and the table says so.
 """
@@ -18,6 +18,7 @@ import argparse
 import csv
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
@@ -32,13 +33,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import FOLDER, ROOT, load, save
-from flaxzoo import list_models
+from flaxzoo import list_models, parity
 from flaxzoo.models.info import ModelInfo, model_info
 
 RESULTS = FOLDER / "parity.json"
 TABLE = ROOT / "docs" / "parity.md"
 SHIPPED = ROOT / "flaxzoo" / "models" / "parity.csv"
 DTYPES = ("float64", "float32")
+KINDS = ("forward", "gradient", "training")
 GIB = 2**30
 # Arrays of the size of all parameters that are held at once: three SGD steps in both frameworks.
 COPIES_IN_TRAINING = 9
@@ -80,11 +82,11 @@ def main() -> None:
         "--timeout", type=float, default=3600, metavar="SECONDS", help="of CPU time"
     )
     parser.add_argument("--render", action="store_true", help="write the table and do nothing else")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # name, libraries, dtype, steps
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)  # name, library:dtype:steps ...
     arguments = parser.parse_args()
     if arguments.one:
-        name, libraries, dtype, steps = arguments.one
-        for result in compare(name, libraries.split(","), dtype, int(steps)):
+        name, *wanted = arguments.one
+        for result in compare(name, wanted):
             print(json.dumps(result), flush=True)
         return
     if not arguments.render:
@@ -104,17 +106,23 @@ def measure(arguments: argparse.Namespace) -> None:
     counted = sorted((info.parameters, name) for name, info in variants(arguments.pattern).items())
     for parameters, name in counted:
         library = model_info(name).library
-        wanted = {"libraries": [library], "twins": ["torch_ref"], "both": [library, "torch_ref"]}
+        libraries = {"libraries": [library], "twins": ["torch_ref"]}.get(
+            arguments.against, [library, "torch_ref"]
+        )
+        wanted = []
         for dtype in DTYPES:
             gib = COPIES_IN_TRAINING * parameters * (8 if dtype == "float64" else 4) / GIB
             steps = 3 if gib < arguments.memory else 0
-            while left := [
-                against
-                for against in filter(None, wanted[arguments.against])
-                if f"{name} {against} {dtype}" not in load(RESULTS)
-            ]:
-                for against, result in run(name, left, dtype, steps, arguments):
-                    keep(f"{name} {against} {dtype}", result)
+            wanted += [f"{against}:{dtype}:{steps}" for against in libraries if against]
+        while left := [one for one in wanted if key_of(name, one) not in load(RESULTS)]:
+            for one, result in run(name, left, arguments):
+                keep(key_of(name, one), result)
+
+
+def key_of(name: str, wanted: str) -> str:
+    """Returns under what the results keep a comparison, wanted as "library:dtype:steps"."""
+    against, dtype, _ = wanted.split(":")
+    return f"{name} {against} {dtype}"
 
 
 def keep(key: str, result: Result) -> None:
@@ -123,14 +131,13 @@ def keep(key: str, result: Result) -> None:
 
 
 def run(
-    name: str, libraries: Sequence[str], dtype: str, steps: int, limits: argparse.Namespace
+    name: str, wanted: Sequence[str], limits: argparse.Namespace
 ) -> Iterator[tuple[str, Result]]:
     """Compares in a process of its own, which is killed at the limits of memory and time.
 
-    Yields each of `libraries` with its result, up to the first that fails.
+    Yields each of `wanted` with its result, up to the first that fails.
     """
-    command = [sys.executable, "-m", "benchmarks.parity_table"]
-    command += ["--one", name, ",".join(libraries), dtype, str(steps)]
+    command = [sys.executable, "-m", "benchmarks.parity_table", "--one", name, *wanted]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
@@ -140,7 +147,7 @@ def run(
         reasons: list[str] = []
         watcher = threading.Thread(target=watch, args=(process, limits, reasons))
         watcher.start()
-        left = list(libraries)
+        left = list(wanted)
         try:
             for line in process.stdout or ():
                 yield left.pop(0), json.loads(line)
@@ -185,10 +192,9 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(name: str, libraries: Sequence[str], dtype: str, steps: int) -> Iterator[Result]:
+def compare(name: str, wanted: Sequence[str]) -> Iterator[Result]:
     import jax
 
-    from flaxzoo import parity
     from flaxzoo.cli import prepare_jax
 
     prepare_jax()
@@ -196,29 +202,34 @@ def compare(name: str, libraries: Sequence[str], dtype: str, steps: int) -> Iter
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_disable_most_optimizations", True)
     started = time.process_time()
-    for report in parity.compare_with_each(
-        name, libraries, dtype=dtype, train_steps=steps, batch_size=2
-    ):
-        against = report.against
-        of_logits = [d.error for d in report.differences if d.name == "logits"]
-        kinds = ("forward", "gradient", "training") if steps else ("forward",)
-        yield {
-            "equal": report.equal,
-            "logits": max(of_logits),
-            **{kind: report.worst(kind) for kind in kinds},
-            **({"rounding": report.rounding} if report.rounding else {}),
-            "compared": len(report.differences),
-            "image_size": "x".join(map(str, report.image_size)),
-            "versions": {
-                package: importlib.metadata.version(package)
-                for package in (
-                    "jax", "flax", "torch", *([against] if against != "torch_ref" else [])
-                )
-            },
-            "cpu_seconds": round(time.process_time() - started),
-            "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
-        }  # fmt: skip
-        started = time.process_time()
+    for (dtype, steps), ones in itertools.groupby(wanted, lambda one: tuple(one.split(":")[1:])):
+        for report in parity.compare_with_each(
+            name,
+            [one.split(":")[0] for one in ones],
+            dtype=dtype,
+            train_steps=int(steps),
+            batch_size=2,
+        ):
+            yield figures(report, time.process_time() - started)
+            started = time.process_time()
+
+
+def figures(report: parity.Report, cpu_seconds: float) -> Result:
+    """Returns what is kept of a comparison; without training, the forward pass alone."""
+    of_logits = [d.error for d in report.differences if d.name == "logits"]
+    kinds = [kind for kind in KINDS if any(d.kind == kind for d in report.differences)]
+    packages = ["jax", "flax", "torch", *({report.against} - {"torch_ref"})]
+    return {
+        "equal": report.equal,
+        "logits": max(of_logits),
+        **{kind: report.worst(kind) for kind in kinds},
+        **({"rounding": report.rounding} if report.rounding else {}),
+        "compared": len(report.differences),
+        "image_size": "x".join(map(str, report.image_size)),
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "cpu_seconds": round(cpu_seconds),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
+    }
 
 
 def render(results: dict[str, Result]) -> str:

@@ -178,7 +178,7 @@ def _lines(row: dict[str, Any], cost: StepCost, core: Core) -> list[tuple[str, s
         ("  temporaries", _size(cost.temporaries), "activations, gradients"),
         ("  other results", _size(cost.outputs - cost.reused), ""),
         ("  program", _size(cost.program), ""),
-        ("operations an image", f"{row['flops_per_image'] / 1e9:,.2f} GFLOP", ""),
+        ("operations an image", f"{row['flops_per_image'] / 1e9:,.4g} GFLOP", ""),
         ("bytes an image", f"{row['bytes_per_image'] / 1e6:,.1f} MB", "read and written"),
         ("operations a byte", f"{cost.intensity:,.0f}", f"the chip balances {balance:,.0f}"),
         (
