@@ -89,10 +89,18 @@ class Checkpoints:
         metrics = None if accuracy is None else {METRIC: accuracy}
         self.wait()
         with _told(self.directory, "write"):
+            if jax.process_index() == 0:
+                self._check_writable()
             saving = self._checkpointer.save_checkpointables_async(
                 step, {"state": state}, metrics=metrics
             )
         self._pending = self._thread.submit(self._complete, saving, step, accuracy)
+
+    def _check_writable(self) -> None:
+        """Raises OSError where orbax could make no folder: it would end, but wait for minutes."""
+        probe = self.directory / f"probe{_UNFINISHED}"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
 
     def _complete(self, saving: Any, step: int, accuracy: float | None) -> None:
         """Waits for a save; only then deletes what is not kept any more."""
@@ -265,7 +273,7 @@ def _told(directory: Path, verb: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(getattr(error, "strerror", None) or error).split())
         full = [
             words
             for number, words in _FULL.items()

@@ -1,5 +1,6 @@
 """What is left of checkpoints by kills, full disks, folders that cannot be written, and damage."""
 
+import gc
 import os
 import resource
 import shutil
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.kill_saves import Nursery, wrong
+from benchmarks import kill_saves
+from benchmarks.kill_saves import KEEP, Nursery, wrong
 from flaxzoo.checkpoint import Checkpoints, read_weights, set_damaged_aside
 from flaxzoo.errors import UserError
 
@@ -28,8 +30,12 @@ def nursery():
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A folder that one process after another goes on in."""
-    return tmp_path_factory.mktemp("long") / "checkpoints"
+    """A folder with a checkpoint, which one process after another goes on from."""
+    folder = tmp_path_factory.mktemp("long") / "checkpoints"
+    checkpoints = Checkpoints(folder, KEEP)
+    checkpoints.save(1, jax.device_put(kill_saves.state(1)), None)
+    checkpoints.close()
+    return folder
 
 
 KILLS = [
@@ -181,11 +187,27 @@ def test_checkpoints_without_sums_are_restored_as_ever(copied):
 def mounted(folder, *options: str):
     """Mounts something at `folder` for one test; only root may."""
     folder.mkdir(exist_ok=True)
-    if shutil.which("mount") is None or subprocess.run(
-        ["mount", *options, str(folder)], capture_output=True, timeout=60
-    ).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", *options, str(folder)], capture_output=True, timeout=60
+        ).returncode
+    ):
         pytest.skip("this user cannot mount file systems")
     return folder
+
+
+@pytest.fixture
+def noisy():
+    """For saves that fail: threads of orbax may tell of it once more when they are collected."""
+    yield
+    gc.collect()
+
+
+quiet = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+)
 
 
 @pytest.fixture
@@ -195,16 +217,22 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(tmp_path / "disk")], check=True, timeout=60)
 
 
-def test_a_full_disk_loses_nothing(small_disk):
+def save_now(checkpoints: Checkpoints, step: int) -> None:
+    checkpoints.save(step, arrays(step), None)
+    checkpoints.wait()
+
+
+@quiet
+@pytest.mark.usefixtures("noisy")
+@pytest.mark.parametrize("left", [0, 8192, 32768])  # the save gets so far
+def test_a_full_disk_loses_nothing(small_disk, left):
     folder = small_disk / "checkpoints"
     checkpoints = Checkpoints(folder, keep=1)
-    checkpoints.save(1, arrays(1), None)
-    checkpoints.wait()
+    save_now(checkpoints, 1)
     room = shutil.disk_usage(small_disk).free
-    (small_disk / "other").write_bytes(bytes(room - 8192))
+    (small_disk / "other").write_bytes(bytes(room - left))
     with pytest.raises(UserError, match=r"cannot write .*checkpoints: no space left on the disk"):
-        checkpoints.save(2, arrays(2), None)
-        checkpoints.wait()
+        save_now(checkpoints, 2)
     assert checkpoints.latest_step() == 1
     checkpoints.close()
     assert [path.name for path in folder.iterdir()] == ["1"]
@@ -216,14 +244,15 @@ def test_a_full_disk_loses_nothing(small_disk):
     assert_restores(folder, 2)
 
 
+@quiet
+@pytest.mark.usefixtures("noisy")
 def test_a_limit_on_the_size_of_files_loses_nothing(copied):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(copied, keep=2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(UserError, match=r"would be larger than the limit \(ulimit -f\)"):
-            checkpoints.save(3, arrays(3), None)
-            checkpoints.wait()
+            save_now(checkpoints, 3)
         checkpoints.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -247,8 +276,9 @@ def test_a_folder_that_cannot_be_written_is_told_and_can_be_read(read_only):
     assert read_weights(read_only / "2").keys() == {"a.kernel"}
     checkpoints = Checkpoints(read_only, keep=2)
     assert checkpoints.restore(arrays(0))["step"] == 2
-    with pytest.raises(UserError, match=r"cannot write .*: .*([Rr]ead-only|Permission denied)"):
+    with pytest.raises(
+        UserError, match=r"cannot write checkpoints in .*: (Read-only|Permission denied)"
+    ):
         checkpoints.save(3, arrays(3), None)
-        checkpoints.wait()
     checkpoints.close()
     assert {path.name for path in read_only.iterdir()} == {"1", "2"}
