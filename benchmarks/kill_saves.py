@@ -124,10 +124,11 @@ class Nursery:
         watchdog.start()
         try:
             print(folder, file=self._process.stdin, flush=True)
-            for line in iter(self._process.stdout.readline, "ended\n"):
-                if not line:
-                    raise TimeoutError(f"nothing for {TIME_LIMIT} s, in {folder}")
+            for line in self._process.stdout or ():
+                if line == "ended\n":
+                    return
                 yield line.rstrip("\n")
+            raise TimeoutError(f"not ended after {TIME_LIMIT} s, in {folder}")
         finally:
             watchdog.cancel()
 

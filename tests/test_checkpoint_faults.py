@@ -17,6 +17,8 @@ from benchmarks.kill_saves import KEEP, Nursery, wrong
 from flaxzoo.checkpoint import Checkpoints, read_weights, set_damaged_aside
 from flaxzoo.errors import UserError
 
+pytestmark = pytest.mark.xdist_group("checkpoint faults")  # they share a process
+
 # ------------------------------------------------------------------------------------------- kills
 
 

@@ -29,6 +29,7 @@ def holder(tmp_path):
         [sys.executable, "-c", HOLD, str(tmp_path / ".lock")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
+        assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
