@@ -52,14 +52,14 @@ class Run:
         config_file = self.workdir / "config.json"
         with writing(self.workdir):
             self.workdir.mkdir(parents=True, exist_ok=True)
-            for sentence in set_damaged_aside(self.checkpoints):
-                logging.getLogger("flaxzoo").warning("%s", sentence)
             if config_file.exists() and saved_steps(self.checkpoints):
                 _check_same(config_file, values)
                 check_classes(self.workdir, classes, config.data.source)
             else:
                 self.write_json("config.json", values)
                 self.write_json(CLASSES_FILE, list(classes))
+            for sentence in set_damaged_aside(self.checkpoints):
+                logging.getLogger("flaxzoo").warning("%s", sentence)
             self.plots.mkdir(exist_ok=True)
 
     @property
