@@ -5,8 +5,9 @@
 A process opens the checkpoints of a run, restores the newest and saves one step after another,
 keeping two. It says what it begins, and gets SIGKILL at a moment that is uniform over the time that
 this takes. Then the newest checkpoint must be no older than the last that was said to be on disk,
-and equal, to the bit, to the state that was saved at its step; none may be damaged. The next
-trial goes on in what this one left, except for first saves: each has a folder of its own.
+and equal, to the bit, to the state that was saved at its step; none may be damaged, and no
+temporary name may stay. The next trial goes on in what this one left, except for first saves: each
+has a folder of its own.
 
 Results go to benchmarks/results/kill_saves.json.
 """
@@ -89,14 +90,15 @@ def wrong(folder: Path, on_disk: int) -> str:
         step = checkpoints.latest_step()
         if step != max(steps, default=None):
             return f"the newest of {steps} is said to be {step}"
-        if step is None:
-            return ""
-        restored = jax.device_get(checkpoints.restore(jax.device_put(state(0)), step))
-        expected = state(step)
-        odd = [k for k in expected if expected[k].tobytes() != restored[k].tobytes()]
-        return f"of step {step}, {', '.join(odd)} differ" if odd else ""
+        expected = {} if step is None else state(step)
+        if expected:
+            restored = jax.device_get(checkpoints.restore(jax.device_put(state(0)), step))
+            if odd := [k for k in expected if expected[k].tobytes() != restored[k].tobytes()]:
+                return f"of step {step}, {', '.join(odd)} differ"
     finally:
         checkpoints.close()
+    left = [path.name for path in folder.iterdir() if not path.name.isdigit()]
+    return f"left behind: {left}" if left else ""
 
 
 class Nursery:
@@ -152,9 +154,11 @@ class Nursery:
         """Kills a process so many seconds after it has begun its second `phase`, or the only one.
 
         Returns:
-            on_disk: the last step that it said was, 0 without one. during: what it did at the end.
+            on_disk: the last step that it said was, or that was before; 0 without one. during: what
+            it did at the end.
         """
-        pid, on_disk, begun, said, killed = 0, 0, 0, [], False
+        on_disk = max(saved_steps(folder), default=0)
+        pid, begun, said, killed = 0, 0, [], False
         for line in self._lines(folder):
             said.append(line)
             word, _, number = line.rpartition(" ")

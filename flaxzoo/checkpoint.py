@@ -43,11 +43,11 @@ class Checkpoints:
         # program of its own: half a minute of compiling before the first save, on 8 devices.
         context = ocp.Context()
         context.array.saving.use_replica_parallel = False
+        _remove_unfinished(directory)
         with _told(directory, "write"):
             self._checkpointer = ocp.training.Checkpointer(
                 directory,
                 save_decision_policy=_Always(),
-                cleanup_tmp_directories=True,
                 context=context,
             )
         self.directory = directory
@@ -168,9 +168,13 @@ class Checkpoints:
             self._thread.shutdown()
             with contextlib.suppress(Exception):  # orbax tells of a failed save once more here
                 self._checkpointer.close()
-            unfinished = () if jax.process_index() else self.directory.glob(f"*{_UNFINISHED}")
-            for path in unfinished:
-                shutil.rmtree(path, ignore_errors=True)
+            _remove_unfinished(self.directory)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Removes what was being written or deleted; orbax would, but meanwhile, in a thread."""
+    for path in () if jax.process_index() else directory.glob(f"*{_UNFINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def saved_steps(directory: Path) -> list[int]:
