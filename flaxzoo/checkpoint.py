@@ -6,6 +6,7 @@ deleted, has a temporary name, which nothing ever reads and the next run removes
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -70,11 +71,7 @@ class Checkpoints:
         Of several, the latest: it is the one that stays. None where none was validated.
         """
         self.wait()
-        return self._best()
-
-    def _best(self) -> int | None:
-        scored = [(score, step) for step, score in self._kept.items() if score is not None]
-        return max(scored)[1] if scored else None
+        return _best(self._kept)
 
     def is_scored(self, step: int) -> bool:
         """Whether the kept checkpoint of `step` was validated before it was saved."""
@@ -108,11 +105,11 @@ class Checkpoints:
         first = jax.process_index() == 0
         if first:
             write_sums(self.directory / str(step))
-        self._kept[step] = accuracy
-        for old in self._kept.keys() - {*sorted(self._kept)[-self._keep :], self._best()}:
-            del self._kept[old]
-            if first:
-                self._delete(old)
+        complete = self._kept | {step: accuracy}
+        stay = {*sorted(complete)[-self._keep :], _best(complete)}
+        self._kept = {step: score for step, score in complete.items() if step in stay}
+        for old in complete.keys() - stay if first else ():
+            self._delete(old)
 
     def _delete(self, step: int) -> None:
         """Deletes a checkpoint, which a kill leaves whole or under a temporary name.
@@ -171,6 +168,12 @@ class Checkpoints:
             _remove_unfinished(self.directory)
 
 
+def _best(accuracies: dict[int, float | None]) -> int | None:
+    """Returns the step of the highest accuracy, of several the latest; None without any."""
+    scored = [(score, step) for step, score in accuracies.items() if score is not None]
+    return max(scored)[1] if scored else None
+
+
 def _remove_unfinished(directory: Path) -> None:
     """Removes what was being written or deleted; orbax would, but meanwhile, in a thread."""
     for path in () if jax.process_index() else directory.glob(f"*{_UNFINISHED}"):
@@ -218,7 +221,7 @@ def set_damaged_aside(directory: Path) -> list[str]:
         )
     told = []
     for step, wrong in damaged.items():
-        names = (f"{step}.damaged{suffix}" for suffix in ("", *map("-{}".format, range(2, 100))))
+        names = (f"{step}.damaged-{i}" if i else f"{step}.damaged" for i in itertools.count())
         name = next(name for name in names if not (directory / name).exists())
         (directory / str(step)).rename(directory / name)
         told.append(f"the checkpoint {directory / str(step)} is damaged: {wrong}; now it is {name}")

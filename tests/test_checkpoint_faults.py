@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_restored(copied, f
 
 
 def test_its_step_is_saved_again_and_may_be_damaged_again(copied):
-    for name in ("2.damaged", "2.damaged-2"):
+    for name in ("2.damaged", "2.damaged-1"):
         flip(largest(copied / "2"))
         set_damaged_aside(copied)
         assert (copied / name).is_dir()
