@@ -6,6 +6,7 @@ The run has everything that keeps state or draws random numbers: averaged weight
 accumulation, mixup, momentum. Each trial is a new run that gets SIGKILL once, at a moment that is
 uniform over the time a whole run takes, imports and compiling included. Ends are equal if every
 array of the train state is, to the bit. Results go to benchmarks/results/kill_and_resume.json.
+benchmarks/kill_saves.py kills inside of saves.
 """
 
 import argparse

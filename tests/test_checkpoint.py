@@ -55,6 +55,7 @@ def test_what_a_killed_save_left_is_ignored_and_removed(checkpoints, tmp_path):
     (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir()
     again = Checkpoints(tmp_path / "checkpoints", keep=2)
     assert again.latest_step() == 1
+    assert steps(again) == {1}
     again.save(2, state(2), None)
     assert steps(again) == {1, 2}
     again.close()

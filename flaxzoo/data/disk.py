@@ -16,7 +16,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
     """Holds the file `path`, made for this and deleted in the end, against other processes.
 
     Waits for one that holds it, and says so. The lock is the system's: it goes with its process,
@@ -25,14 +25,16 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
     Args:
         what: what is done meanwhile, as in "another process downloads x".
+        wait: False refuses instead.
 
     Raises:
+        BlockingIOError: another process holds it, and is not waited for.
         OSError: `path` cannot be made.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(handle, what)
+            _lock(handle, what, wait)
             ours = _is_at(handle, path)  # or else its holder has deleted it before letting go
         except BaseException:
             os.close(handle)
@@ -47,10 +49,12 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, what: str) -> None:
+def _lock(handle: int, what: str, wait: bool) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        if not wait:
+            raise
         print(f"waiting: another process {what}", file=sys.stderr)
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:

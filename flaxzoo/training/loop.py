@@ -20,7 +20,7 @@ from flaxzoo.training.interrupt import Interrupted, Watch
 from flaxzoo.training.loggers import check_installed
 from flaxzoo.training.meter import Meter, NonFinite
 from flaxzoo.training.progress import ProgressLine
-from flaxzoo.training.run import Run, score
+from flaxzoo.training.run import Run, claim, score
 from flaxzoo.training.saved_run import ORIGIN_FILE, origin_of
 from flaxzoo.training.state import Arrays, TrainState
 from flaxzoo.training.trainer import Trainer, build
@@ -48,9 +48,14 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         FloatingPointError: the loss or the parameters are not finite any more.
         Interrupted: Control-C or a signal asked to stop; the step in progress was ended and saved.
     """
-    started = time.monotonic()
     check(config)
     check_installed(config.log)
+    with claim(Path(workdir).expanduser().absolute()):
+        return _train(config, workdir, quiet)
+
+
+def _train(config: Config, workdir: str | Path, quiet: bool) -> dict[str, Any]:
+    started = time.monotonic()
     trainer, state = build(config, origin_of(Path(workdir).expanduser(), config.init_from))
     run = Run(workdir, config, trainer.classes)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)

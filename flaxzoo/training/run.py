@@ -7,15 +7,18 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxzoo import report
-from flaxzoo.checkpoint import saved_steps
+from flaxzoo.checkpoint import saved_steps, set_damaged_aside
 from flaxzoo.config import Config
+from flaxzoo.data.disk import exclusive
 from flaxzoo.errors import UserError
 from flaxzoo.report import Review
 from flaxzoo.training.clock import Clock
@@ -29,9 +32,11 @@ CLASSES_FILE = "classes.json"
 class Run:
     """A run's folder, created or opened again.
 
+    Damaged checkpoints are set aside: see `flaxzoo.checkpoint.set_damaged_aside`.
+
     Raises:
         UserError: the folder cannot be written, or it holds a run with another config or of other
-            classes.
+            classes, or whose checkpoints are all damaged.
     """
 
     def __init__(self, workdir: str | os.PathLike, config: Config, classes: Sequence[str]):
@@ -45,7 +50,7 @@ class Run:
     def _open(self, config: Config, classes: Sequence[str]) -> None:
         values = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
         config_file = self.workdir / "config.json"
-        with self._writing():
+        with writing(self.workdir):
             self.workdir.mkdir(parents=True, exist_ok=True)
             if config_file.exists() and saved_steps(self.checkpoints):
                 _check_same(config_file, values)
@@ -53,6 +58,8 @@ class Run:
             else:
                 self.write_json("config.json", values)
                 self.write_json(CLASSES_FILE, list(classes))
+            for sentence in set_damaged_aside(self.checkpoints):
+                logging.getLogger("flaxzoo").warning("%s", sentence)
             self.plots.mkdir(exist_ok=True)
 
     @property
@@ -74,7 +81,7 @@ class Run:
 
     def _resume(self, step: int) -> list[dict[str, Any]]:
         path, rows = self.workdir / "metrics.jsonl", []
-        with self._writing():
+        with writing(self.workdir):
             if path.exists():
                 rows = [row for row in read_metrics(path) if row["step"] <= step]
                 _replace(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -92,7 +99,7 @@ class Run:
         self.metrics.append(row)
         if not is_first():
             return
-        with self._writing():
+        with writing(self.workdir):
             with (self.workdir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             if "val_loss" in row:
@@ -104,7 +111,7 @@ class Run:
         """Draws what was logged into plots/, and report.html from it."""
         if not is_first():
             return
-        with self._writing():
+        with writing(self.workdir):
             report.plot_curves(self.metrics, self.plots)
             self._write_page()
 
@@ -116,7 +123,7 @@ class Run:
         """
         if not is_first():
             return
-        with self._writing():
+        with writing(self.workdir):
             report.plot_curves(self.metrics, self.plots)
             _replace(self.workdir / "summary.csv", report.summary_csv(self.metrics))
             if review is not None:
@@ -135,7 +142,7 @@ class Run:
         """Draws the rates of all steps, those to come as well, into plots/."""
         if not is_first():
             return
-        with self._writing():
+        with writing(self.workdir):
             report.plot_schedule(
                 learning_rate, clock.total_steps, clock.steps_per_epoch, self.plots
             )
@@ -144,7 +151,7 @@ class Run:
         """Writes `content` to a file of the run, whole or not at all."""
         if not is_first():
             return
-        with self._writing():
+        with writing(self.workdir):
             _replace(self.workdir / name, json.dumps(content, indent=2) + "\n")
 
     def _write_page(
@@ -160,14 +167,54 @@ class Run:
         )
         _replace(self.workdir / "report.html", page)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+
+@contextlib.contextmanager
+def claim(workdir: Path) -> Iterator[None]:
+    """Holds the folder of a run, made if need be, against other runs.
+
+    Of several processes the first holds it for all. A run that was killed holds nothing. Where a
+    file system has no locks, everybody is let in. Folders that were made for a run which left
+    nothing in them are removed.
+
+    Raises:
+        UserError: another run holds it, or it cannot be written.
+    """
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    with contextlib.ExitStack() as held:
         try:
+            on_first(lambda: _take(workdir, held))
             yield
-        except OSError as error:
+        finally:
+            held.close()
+            for path in made if is_first() else ():
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+def _take(workdir: Path, held: contextlib.ExitStack) -> None:
+    """Locks a run's folder until `held` ends."""
+    lock = workdir / ".lock"
+    with writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            held.enter_context(exclusive(lock, "", wait=False))
+        except BlockingIOError:
             raise UserError(
-                f"cannot write to the workdir {self.workdir}: {error.strerror or error}."
-            ) from error
+                f"another process trains in {workdir}: {lock.read_text() or 'unknown'}; wait for "
+                "it, or use another --workdir."
+            ) from None
+        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+
+
+@contextlib.contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """Turns what the file system raises into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the workdir {workdir}: {error.strerror or error}."
+        ) from error
 
 
 def score(row: Mapping[str, Any]) -> float | None:
@@ -176,10 +223,12 @@ def score(row: Mapping[str, Any]) -> float | None:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a metrics.jsonl."""
-    for line in path.read_text().splitlines():
+    """Yields the rows of a metrics.jsonl, without lines that are damaged."""
+    for line in path.read_text("utf-8", "replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # the line that was being written
-            yield json.loads(line)
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                yield row
 
 
 def _replace(path: Path, text: str) -> None:
@@ -264,8 +313,8 @@ def _check_same(config_file: Path, values: dict[str, Any]) -> None:
     try:
         saved = json.loads(config_file.read_text())
         if not isinstance(saved, dict):
-            raise json.JSONDecodeError("not an object", "", 0)
-    except json.JSONDecodeError:
+            raise ValueError("not an object")
+    except ValueError:
         raise UserError(f"{config_file} is damaged; use another --workdir.") from None
     before, now = flat(saved), flat(values)
     changed = [

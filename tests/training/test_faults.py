@@ -1,4 +1,4 @@
-"""Images that cannot be read and workers that are killed in the middle of a run.
+"""Images that cannot be read, workers that are killed, checkpoints that are damaged.
 
 The run stops with a sentence and its last step saved, and goes on from there to the same bits; or,
 where it is to skip, goes on. Whole programs have a time limit.
@@ -7,6 +7,7 @@ where it is to skip, goes on. Whole programs have a time limit.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from flaxzoo import data
+from flaxzoo.checkpoint import read_weights
 from flaxzoo.config import ScheduleConfig, data_config
 from flaxzoo.data.order import batch_indices
 from flaxzoo.errors import InputError
@@ -130,6 +132,27 @@ def test_a_run_that_skips_goes_on_and_says_once_what_was_skipped(streamed, pets,
     assert summary["steps"] == TOTAL
     told = sorted(m for m in caplog.messages if m.startswith("skipped: "))
     assert told == sorted(f"skipped: cannot read image {path}: not an image" for path in lost)
+
+
+def test_a_run_goes_on_before_a_damaged_checkpoint_to_the_same_bits(config, tmp_path, caplog):
+    workdir, again = tmp_path / "run", tmp_path / "again"
+    train(config, workdir, quiet=True)
+    shutil.copytree(workdir, again)
+    files = [path for path in (again / "checkpoints" / "6" / "state").rglob("*") if path.is_file()]
+    weights = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+    train(config, again, quiet=True)
+    (told,) = (message for message in caplog.messages if "damaged" in message)
+    assert told.startswith(f"the checkpoint {again / 'checkpoints' / '6'} is damaged: state/")
+    assert weights.parts[-1] in told
+    assert told.endswith("; now it is 6.damaged")
+    assert saved(again) == saved(workdir) | {"6.damaged"}
+    chex.assert_trees_all_equal(
+        *(read_weights(folder / "checkpoints" / "6") for folder in (workdir, again))
+    )
 
 
 PROGRAM = """

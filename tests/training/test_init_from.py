@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import shutil
 
 import jax
@@ -228,12 +227,11 @@ def test_a_folder_without_checkpoints_says_what_it_holds(tmp_path):
         start(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named(run, caplog):
-    caplog.set_level(logging.CRITICAL, "absl")  # orbax logs what it raises
+def test_a_damaged_checkpoint_is_named(run):
     for path in (run / "checkpoints" / "4" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"cannot read checkpoints in .*checkpoints/4"):
+    with pytest.raises(UserError, match=r"checkpoints/4 is damaged: .* is not as it was saved"):
         start(run)
 
 

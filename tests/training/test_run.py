@@ -7,7 +7,7 @@ import pytest
 
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.errors import UserError
-from flaxzoo.training.run import Run, check_classes
+from flaxzoo.training.run import Run, check_classes, read_metrics
 from flaxzoo.training.trainer import build
 
 CLASSES = ("cat", "dog", "eel")
@@ -93,3 +93,18 @@ def test_a_damaged_list_of_classes_is_named(run, tmp_path):
     (tmp_path / "classes.json").write_text("[")
     with pytest.raises(UserError, match=r"classes\.json is damaged"):
         check_classes(tmp_path, CLASSES, "folder=pets")
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff\xfe{}", b""])
+def test_a_damaged_config_is_named_and_the_run_stays_as_it_is(config, run, tmp_path, content):
+    (run.checkpoints / "1").mkdir(parents=True)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged; use another --workdir\.$"):
+        Run(tmp_path, config, CLASSES)
+    assert (tmp_path / "config.json").read_bytes() == content
+
+
+def test_damaged_lines_of_the_metrics_are_left_out(tmp_path):
+    lines = [b'{"step": 1}', b'{"step"', b"3", b'{"stap": 4}', b'{"step": "5"}', b"\xff", b""]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*lines, b'{"step": 8}']))
+    assert list(read_metrics(tmp_path / "metrics.jsonl")) == [{"step": 1}, {"step": 8}]
