@@ -2,9 +2,8 @@
 
 It has written three formats, all of them still on users' disks and on servers: a zip since torch
 1.6, before that one stream of pickles and raw bytes, and in torch 0.1 a tar archive. Each holds a
-pickle, and a pickle is a program: it can name any function to call, and take any amount of memory.
-The reader here knows the instructions that torch's pickles have and the handful of names that
-rebuild tensors, and refuses every other.
+pickle, which can name any function to call; the reader here knows the handful of names that rebuild
+tensors, and refuses every other.
 """
 
 import math
@@ -21,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from flaxzoo.errors import UserError
+from flaxzoo.pickles import MAX_PICKLE, SafeUnpickler
 from flaxzoo.zip_files import open_zip
 
 STORAGE_DTYPES = {
@@ -38,10 +38,6 @@ STORAGE_DTYPES = {
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first object of a file of torch 0.2 to 1.5
 LEGACY_START = pickle.dumps(_LEGACY_MAGIC, protocol=2)
 TAR_START = 257, b"ustar"  # where in a tar file, and what
-
-# Bytes of one pickle, which has names and shapes: of a thousand layers with their optimiser, half a
-# million. As objects they take up to a hundred times that.
-MAX_PICKLE = 2**22
 
 
 def read_zip(path: Path) -> Any:
@@ -66,9 +62,9 @@ def read_zip(path: Path) -> Any:
                 storages[key] = np.frombuffer(archive.read(f"{root}data/{key}"), dtype, count)
             return _as(storages[key], dtype)
 
-        if archive.getinfo(pickles[0]).file_size > MAX_PICKLE:
-            raise _too_long()
-        return _Unpickler(BytesIO(archive.read(pickles[0])), path, storage).load()
+        with archive.open(pickles[0]) as file:
+            head = BytesIO(file.read(MAX_PICKLE))  # a member of a zip is slow byte by byte
+        return _Unpickler(head, path, storage).load()
 
 
 def read_legacy(path: Path) -> Any:
@@ -130,9 +126,7 @@ def read_tar(path: Path) -> Any:
         for _ in range(_Unpickler(tensors, path).load()):
             key, storage, _kind = _Unpickler(tensors, path).load()
             ndim, _unused = struct.unpack("<ii", _read(tensors, 8))
-            numbers = struct.unpack(
-                f"<{2 * _whole(ndim) + 1}q", _read(tensors, 16 * ndim + 8)
-            )
+            numbers = struct.unpack(f"<{2 * _whole(ndim) + 1}q", _read(tensors, 16 * ndim + 8))
             size, stride, offset = numbers[:ndim], numbers[ndim:-1], numbers[-1]
             tensor = _rebuild_tensor(objects[_whole(storage)], offset, size, stride)
             objects[_whole(key)] = tensor
@@ -206,10 +200,6 @@ def _size(sides: Any) -> tuple:
     return sides
 
 
-def _too_long() -> ValueError:
-    return ValueError(f"its pickle is longer than {MAX_PICKLE:,} bytes")
-
-
 class _Inert:
     """Stands for an object that training checkpoints hold beside weights; it does nothing."""
 
@@ -217,36 +207,11 @@ class _Inert:
         pass
 
 
-class _Bounded:
-    """A file of which no more than `MAX_PICKLE` bytes are read."""
-
-    def __init__(self, file: Any):
-        self._file, self._left = file, MAX_PICKLE
-
-    def read(self, count: int) -> bytes:
-        return self._taken(self._file.read(min(count, self._left)))
-
-    def readline(self) -> bytes:
-        return self._taken(self._file.readline(self._left))
-
-    def _taken(self, content: bytes) -> bytes:
-        self._left -= len(content)
-        if self._left <= 0:
-            raise _too_long()
-        return content
-
-
-class _Instructions(dict[int, Any]):
-    def __missing__(self, code: int) -> Any:
-        raise ValueError(f"its pickle has the instruction {bytes([code])!r}, which torch's have not")
-
-
-# Written in Python: the one in C takes memory for whatever number of objects the pickle announces.
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(SafeUnpickler):
     """Rebuilds tensors as NumPy arrays; whatever could run code is refused."""
 
     def __init__(self, file: Any, path: Path, storage: Callable[[Any], np.ndarray] | None = None):
-        super().__init__(_Bounded(file), encoding="utf-8")
+        super().__init__(file, encoding="utf-8")
         self._path = path
         self._storage = storage
         self._pairs = 0  # that OrderedDicts were made of
@@ -281,72 +246,16 @@ class _Unpickler(pickle._Unpickler):
         """As Python 2 pickled it, whole; Python 3 makes an empty one and sets its items."""
         self._pairs += len(pairs)
         if self._pairs > MAX_PICKLE // 8:  # one list may be named again and again
-            raise _too_long()
+            raise ValueError("a pickle that makes too much of one list")
         made: OrderedDict = OrderedDict()
-        self._put(made, [part for key, value in pairs for part in (key, value)])
+        self.put(made, [part for key, value in pairs for part in (key, value)])
         return made
 
-    def _put(self, target: Any, items: list) -> None:
-        if not isinstance(target, dict):
-            raise ValueError(f"items for a {type(target).__name__}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # Of tuples of tuples, the hash alone can take for ever.
-            if key is not None and type(key) not in (str, int, float, bool):
-                raise ValueError(f"a dict with a {type(key).__name__} for a key")
-            if key in target:
-                raise ValueError(f"a dict that has {ascii(key)[:80]} twice")
-            target[key] = value
+    def new(self, kind: Any) -> Any:
+        return _Inert() if kind is _Inert else super().new(kind)
 
-    def _extend(self, items: list) -> None:
-        if type(self.stack[-1]) is not list:
-            raise ValueError(f"items for a {type(self.stack[-1]).__name__}")
-        self.stack[-1].extend(items)
-
-    def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._put(self.stack[-1], [key, value])
-
-    def load_setitems(self) -> None:
-        items = self.pop_mark()
-        self._put(self.stack[-1], items)
-
-    def load_append(self) -> None:
-        self._extend([self.stack.pop()])
-
-    def load_appends(self) -> None:
-        self._extend(self.pop_mark())
-
-    def load_newobj(self) -> None:
-        self.stack.pop()
-        if self.stack.pop() is not _Inert:
-            raise ValueError("an object that is made in another way than torch's")
-        self.append(_Inert())
-
-    def load_build(self) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, OrderedDict) and isinstance(state, dict):
-            target._metadata = state.get("_metadata")  # type: ignore
-        elif not isinstance(target, _Inert):
-            raise ValueError(f"a state for a {type(target).__name__}")
-
-    _own = {
-        pickle.SETITEM: load_setitem,
-        pickle.SETITEMS: load_setitems,
-        pickle.APPEND: load_append,
-        pickle.APPENDS: load_appends,
-        pickle.NEWOBJ: load_newobj,
-        pickle.BUILD: load_build,
-    }
-    _plain = (
-        pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK,
-        pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2,
-        pickle.LONG1, pickle.BINFLOAT, pickle.SHORT_BINSTRING, pickle.BINSTRING, pickle.BINUNICODE,
-        pickle.SHORT_BINUNICODE, pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2,
-        pickle.TUPLE3, pickle.EMPTY_LIST, pickle.EMPTY_DICT, pickle.BINPUT, pickle.LONG_BINPUT,
-        pickle.BINGET, pickle.LONG_BINGET, pickle.MEMOIZE, pickle.GLOBAL, pickle.STACK_GLOBAL,
-        pickle.REDUCE, pickle.BINPERSID,
-    )  # fmt: skip
-    dispatch = _Instructions(
-        {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _plain}
-        | {code[0]: method for code, method in _own.items()}
-    )
+    def set_state(self, made: Any, state: Any) -> None:
+        if isinstance(made, OrderedDict) and isinstance(state, dict):
+            made._metadata = state.get("_metadata")  # type: ignore
+        elif not isinstance(made, _Inert):
+            super().set_state(made, state)

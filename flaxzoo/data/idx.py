@@ -1,6 +1,7 @@
 """MNIST's own file format, idx: a big-endian header, then bytes."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from flaxzoo.errors import UserError
 
 _BYTES = b"\0\0\x08"  # the only element type that MNIST and its relatives use
+MAX_BYTES = 2**30  # of one file, unpacked: EMNIST, the largest of them, has half of that
 
 
 def names(file: str) -> tuple[str, ...]:
@@ -33,14 +35,17 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+            with gzip.open(path) as file:
+                content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} has more than {MAX_BYTES:,} bytes; expected MNIST or a relative")
     if content[:3] != _BYTES or len(content) < 4 or len(content) < 4 + 4 * content[3]:
         start = content[:4].hex() or "nothing"
         raise UserError(f"{path} is no idx file of bytes: it starts with {start}")
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     data = np.frombuffer(content, np.uint8)[4 + 4 * len(shape) :]
-    if data.size != np.prod(shape, dtype=np.int64):
+    if data.size != math.prod(shape) or len(shape) > 4:
         raise UserError(f"{path} holds {data.size} bytes of data; its header says {list(shape)}")
     return data.reshape(shape)
