@@ -6,6 +6,7 @@ every other; which functions they may call, those who derive from it say.
 """
 
 import pickle
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 # Bytes of one pickle without its pixels: of a thousand layers with their optimiser, half a million.
@@ -49,6 +50,10 @@ class SafeUnpickler(pickle._Unpickler):
         ValueError: an instruction that is not allowed, a dict with a key twice, or with one that
             is neither a number nor a text; a pickle that is too long. It may raise anything else.
     """
+
+    stack: list[Any]  # the names that pickle's own class has for these
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: Any, encoding: str, *, bulk: bool = False):
         """Args:

@@ -103,8 +103,9 @@ def read_legacy(path: Path) -> Any:
             (count,) = struct.unpack("<q", _read(file, 8))
             if count != len(storages[key]):
                 raise ValueError(f"storage {key} has {count} elements, not {len(storages[key])}")
-            if file.readinto(storages[key].view(np.uint8)) != storages[key].nbytes:
-                raise EOFError(f"{storages[key].nbytes} bytes expected, fewer left")
+            memory: Any = storages[key].view(np.uint8)
+            if file.readinto(memory) != memory.nbytes:
+                raise EOFError(f"{memory.nbytes} bytes expected, fewer left")
     return content
 
 

@@ -114,7 +114,8 @@ def _contents(path: Path, files: list[str]) -> dict[str, bytes]:
                     if stream is not None:
                         content[file] = stream.read()
     except Exception as error:  # tarfile and what decompresses raise many kinds
-        raise UserError(f"cannot read {path}: {error}") from error
+        reason = str(error).partition("\n")[0]  # tarfile has a line for each way to unpack
+        raise UserError(f"cannot read {path}: {reason}") from error
     if missing := [file for file in files if file not in content]:
         raise UserError(f"{path} lacks {', '.join(missing)}")
     return content

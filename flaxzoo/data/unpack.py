@@ -99,7 +99,8 @@ def _images(file: _Readable) -> Iterator[tuple[str, int, IO[bytes]]]:
             if stream is None or path.name.startswith("."):
                 continue
             if path.suffix == ".tar":
-                yield from ((f"{member.name}/{name}", *rest) for name, *rest in _images(stream))
+                for name, size, inner in _images(stream):
+                    yield f"{member.name}/{name}", size, inner
             elif path.suffix.lower() in EXTENSIONS:
                 yield member.name, member.size, stream
 
