@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 # Bytes of one pickle without its pixels: of a thousand layers with their optimiser, half a million.
-# As objects they take up to a hundred times that.
-MAX_PICKLE = 2**22
+# As objects they take up to a hundred times that, and some seconds.
+MAX_PICKLE = 2**21
 _BULK = 2**12  # bytes in one piece, from which they are pixels and not instructions
 
 
