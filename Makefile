@@ -2,6 +2,7 @@
 # make test      sets up .venv with the test tools and runs every test
 # make lint      checks style, types and the documentation
 # make docs      builds the documentation, build/site/index.html
+# make lock      pins and hashes all that may be installed: requirements.lock, docs/licences.md
 # make parity    compares models with PyTorch and writes docs/parity.md; MODELS="resnet*"
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ JAX := jax$(if $(filter-out cpu,$(HARDWARE)),[$(HARDWARE)])
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint docs parity clean
+.PHONY: train test lint docs lock parity clean
 
 train: $(VENV)/.train-$(HARDWARE)
 	$(BIN)/python train.py --config=$(CONFIG) $(ARGS)
@@ -34,6 +35,12 @@ lint: $(VENV)/.dev-$(HARDWARE) docs
 
 docs: $(VENV)/.dev-$(HARDWARE)
 	JAX_PLATFORMS=cpu $(BIN)/python -m docs.build
+
+lock: $(VENV)/.dev-$(HARDWARE)
+	$(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes --upgrade \
+		--no-annotate --no-header --no-emit-index-url --output-file=requirements.lock \
+		requirements.txt requirements-tpu.txt requirements-parity.txt
+	$(BIN)/python -m docs.licences
 
 parity: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/python -m benchmarks.parity_table '$(MODELS)' $(ARGS)

@@ -136,7 +136,7 @@ def _architecture(config: Path) -> str:
     """Returns what timm's config file says, or nothing where there is no such file."""
     try:
         content = json.loads(config.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     return str(content.get("architecture", "")) if isinstance(content, dict) else ""
 

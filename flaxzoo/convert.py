@@ -110,9 +110,10 @@ def load_torch(
         What was not simply loaded.
 
     Raises:
-        UserError: a missing or unexpected key, a wrong shape or a value that is not floating point;
-            all of them are named at once and the model is left as it was. Also a source that is not
-            what it should be, or of a model of timm's that pads as TensorFlow does.
+        UserError: a missing or unexpected key, a wrong shape, a value that is not floating point,
+            or NaN or infinity, which no training gets rid of; all of them are named at once and the
+            model is left as it was. Also a source that is not what it should be, or of a model of
+            timm's that pads as TensorFlow does.
     """
     if isinstance(source, str | Path):
         source_name, source = str(source), read_state_dict(source)
@@ -145,6 +146,11 @@ def load_torch(
             "not of floating point",
             [f"{k} is {given[k].item() if given[k].dtype == object else given[k].dtype}"
              for k in common if not jnp.issubdtype(given[k].dtype, jnp.floating)],
+        ),
+        listed(
+            "not finite",
+            [f"{k} has NaN or infinity" for k in common
+             if jnp.issubdtype(given[k].dtype, jnp.floating) and not np.isfinite(given[k]).all()],
         ),
     ]  # fmt: skip
     if any(problems):

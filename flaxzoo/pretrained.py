@@ -95,7 +95,7 @@ def _timm_preparation(text: str, where: str) -> dict[str, Any]:
             "mean": tuple(map(float, config["mean"])),
             "std": tuple(map(float, config["std"])),
         }
-    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         raise UserError(
             f"{where} is no config.json of timm's, with input_size, crop_pct, interpolation, mean "
             "and std in its pretrained_cfg; it says how images are prepared."

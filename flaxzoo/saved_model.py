@@ -5,6 +5,7 @@ twin loads them as they are; the config has what they cannot say, down to how im
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -151,7 +152,7 @@ def is_saved(folder: Path) -> bool:
     """Returns whether `folder` is one of save_pretrained, by its config.json."""
     try:
         content = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and _MARK in content
 
@@ -254,7 +255,16 @@ def _preparation(given: Any) -> dict[str, Any]:
         raise UserError(
             f"a preparation of images says {', '.join(PREPARATION)}; got {', '.join(values)}."
         )
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    for name in ("image_size", "resize"):
+        integer(name, found[name], 1)
+    for name in ("mean", "std"):
+        numbers = found[name] if isinstance(found[name], tuple) else ()
+        if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise UserError(f"{name} is a number for each channel; got {found[name]!r}.")
+    if not isinstance(found["interpolation"], str):
+        raise UserError(f"interpolation is a name; got {found['interpolation']!r}.")
+    return found
 
 
 def _checked(config: SavedConfig) -> SavedConfig:

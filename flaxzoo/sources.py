@@ -182,7 +182,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: it holds no object.")

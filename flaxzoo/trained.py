@@ -176,7 +176,7 @@ def read_class_names(path: Path, number: int) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read names of classes in {path}: {error}") from None
     if len(names) != number or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} has {len(names)} names; the model has {number} classes.")

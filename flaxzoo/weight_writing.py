@@ -1,7 +1,7 @@
 """Writes weights to files, whole or not at all: for torch, as safetensors, or for NumPy.
 
 torch is not needed, not even for its own format: that is a zip of raw storages and of one pickle,
-which names a handful of torch's functions by text (flaxzoo.weight_files reads the same).
+which names a handful of torch's functions by text (flaxzoo.torch_files reads the same).
 """
 
 import contextlib
@@ -19,7 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from flaxzoo.errors import UserError, unknown
-from flaxzoo.weight_files import METADATA_KEY, STORAGE_DTYPES
+from flaxzoo.torch_files import STORAGE_DTYPES
+from flaxzoo.weight_files import METADATA_KEY
 
 _STORAGES = {np.dtype(dtype).name: name for name, dtype in STORAGE_DTYPES.items()}
 _ALIGNMENT = 64  # of storages in a file, as torch's own, so that they can be mapped into memory

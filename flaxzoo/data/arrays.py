@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Int32
 
 from flaxzoo.data.dataset import ArraySplit, Dataset
 from flaxzoo.errors import UserError
+from flaxzoo.zip_files import open_npz
 
 # What images and labels of a part are called, and which part each split is.
 FORMS = {
@@ -70,15 +70,15 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, str]]:
     try:
         if not zipfile.is_zipfile(path) and path.exists():
             raise ValueError("it is no zip archive, or an incomplete one")
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             form = max(FORMS, key=lambda form: len({*file.files} & {*_keys(form)}))
             _check_keys(file.files, form, path)
             return {key: file[key] for key in _keys(form) if key in file.files}, form
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged files
         raise UserError(f"cannot read {path} as .npz: {error}") from error
 
 

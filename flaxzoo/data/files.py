@@ -24,7 +24,9 @@ import numpy as np
 from flaxzoo.errors import UserError
 
 MAX_UNCOMPRESSED = 2**30  # bytes of a compressed tar, which is kept in memory
+MAX_INFLATED = 2**28  # bytes of one file in a zip: images are packed already, by their own format
 
+_MAX_NAMES = 2**30  # bytes of all names of an archive
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, two lengths
 _TAR = -1  # a member's method: its bytes as they are, without a header
 # Where a member lies. One array of all: a million Python objects take seconds to send to a worker.
@@ -109,7 +111,9 @@ class Folder:
         return any(os.path.join(os.path.realpath(path), "").startswith(real) for path in on_the_way)
 
     def read(self, path: str) -> bytes:
-        with open(os.path.join(self.root, path), "rb") as file:
+        with open(os.path.join(self.root, path), "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "a pipe or a device, no file", path)
             return file.read()
 
 
@@ -143,6 +147,8 @@ class Archive:
         if i == len(self.names) or self.names[i] != key:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         start, stored, size, crc, method = self.members[i].tolist()
+        if method == zipfile.ZIP_DEFLATED and size > MAX_INFLATED:
+            raise OSError(f"{stored:,} bytes in the archive claim to hold {size:,}")
         # Opened for each file, as in a folder: nothing is shared between threads or processes.
         with open(self.root, "rb") if self.content is None else io.BytesIO(self.content) as file:
             file.seek(start if method == _TAR else start + _header_size(file, start))
@@ -167,6 +173,8 @@ def _archive(
         if parts and not any(map(_hidden, parts)):
             found[os.fsencode("/".join(parts) + "/" * is_folder)] = member
     names = sorted(found)
+    if len(names) * max(map(len, names), default=0) > _MAX_NAMES:  # in an array, all are as long
+        raise ValueError(f"a name of {max(map(len, names)):,} bytes among {len(names):,}")
     where = np.array([found[name] for name in names], _MEMBER)
     if content is None and (where["stored"] > os.path.getsize(root) - where["start"]).any():
         raise ValueError("incomplete or damaged")
@@ -232,6 +240,10 @@ def _header_size(file: Any, start: int) -> int:
         raise OSError("damaged in the archive, or the archive has changed")
     _, name, extra = _LOCAL_HEADER.unpack(header)
     return _LOCAL_HEADER.size + name + extra
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # or else a pipe is waited for
 
 
 def _hidden(name: str) -> bool:

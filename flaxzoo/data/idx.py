@@ -1,9 +1,11 @@
 """MNIST's own file format, idx: a big-endian header, then bytes."""
 
 import gzip
+import math
 import struct
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +13,8 @@ from jaxtyping import UInt8
 from flaxzoo.errors import UserError
 
 _BYTES = b"\0\0\x08"  # the only element type that MNIST and its relatives use
+_MAX_SIDES = 4
+MAX_BYTES = 2**30  # of one file, unpacked: EMNIST, the largest of them, has half of that
 
 
 def names(file: str) -> tuple[str, ...]:
@@ -31,16 +35,29 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
         UserError: the file is damaged or of another kind; the message names it.
     """
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(4)
+            if start[:3] != _BYTES or len(start) < 4 or start[3] > _MAX_SIDES:
+                found = start.hex() or "nothing"
+                raise UserError(f"{path} is no idx file of bytes: it starts with {found}")
+            sides = file.read(4 * start[3])
+            shape = struct.unpack(f">{start[3]}I", sides)
+            most = min(math.prod(shape), MAX_BYTES) + 1
+            content = b"".join(_pieces(file, most))
+    except UserError:
+        raise
+    except Exception as error:  # gzip and zlib raise many kinds for damaged files
         raise UserError(f"cannot read {path}: {error}") from error
-    if content[:3] != _BYTES or len(content) < 4 or len(content) < 4 + 4 * content[3]:
-        start = content[:4].hex() or "nothing"
-        raise UserError(f"{path} is no idx file of bytes: it starts with {start}")
-    shape = struct.unpack_from(f">{content[3]}I", content, 4)
-    data = np.frombuffer(content, np.uint8)[4 + 4 * len(shape) :]
-    if data.size != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{path} holds {data.size} bytes of data; its header says {list(shape)}")
-    return data.reshape(shape)
+    if len(content) != math.prod(shape):
+        held = f"at least {len(content)}" if len(content) == most else f"{len(content)}"
+        raise UserError(f"{path} holds {held} bytes of data; its header says {list(shape)}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _pieces(file: IO[bytes], most: int) -> Iterator[bytes]:
+    """Yields what is left of a file, at most so many bytes; what is claimed takes no memory."""
+    while most > 0 and (piece := file.read(min(most, 2**20))):
+        most -= len(piece)
+        yield piece

@@ -58,7 +58,8 @@ def load_csv(value: str, options: Options) -> Dataset:
 
 
 def _by_value(label: str) -> tuple[int, str]:
-    return int(label) if label.isdecimal() else -1, label
+    # No number has as many digits as Python refuses to convert.
+    return int(label) if label.isdecimal() and len(label) < 1000 else -1, label
 
 
 def _find(path: Path) -> Path:

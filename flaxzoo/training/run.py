@@ -305,7 +305,7 @@ def read_classes(workdir: Path) -> tuple[str, ...] | None:
         return None
     try:
         return tuple(json.loads(path.read_text()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is damaged; expected a list of class names.") from None
 
 
@@ -314,7 +314,7 @@ def _check_same(config_file: Path, values: dict[str, Any]) -> None:
         saved = json.loads(config_file.read_text())
         if not isinstance(saved, dict):
             raise ValueError("not an object")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{config_file} is damaged; use another --workdir.") from None
     before, now = flat(saved), flat(values)
     changed = [
