@@ -56,6 +56,7 @@ PER_DEVICE = [
     *(f"pmap per_device bfloat16 {count}" for count in (2, 8)),
 ]
 GLOBAL = ["jit global bfloat16 8", "pmap global float32 8"]
+pytestmark = pytest.mark.xdist_group("collectives")  # compiled once
 METRICS = 2 * 4  # bytes: the loss and the accuracy
 
 
