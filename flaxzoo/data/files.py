@@ -109,7 +109,7 @@ class Folder:
         return any(os.path.join(os.path.realpath(path), "").startswith(real) for path in on_the_way)
 
     def read(self, path: str) -> bytes:
-        with open(os.path.join(self.root, path), "rb") as file:
+        with open(os.path.join(self.root, path), "rb", buffering=0) as file:
             return file.read()
 
 
