@@ -37,7 +37,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import FOLDER, ROOT, load, save
+from benchmarks.record import FOLDER, ROOT, save
 
 RESULTS = FOLDER / "input_pipeline.json"
 OURS, OTHERS = ("flaxzoo_threads", "flaxzoo"), ("torch", "tf", "tf_plain")
@@ -59,6 +59,8 @@ def main() -> None:
         print(json.dumps(measure(name, int(cores), arguments.folder, arguments.images)))
         return
     pythons = interpreters(arguments.tf_python)
+    tensorflow = tensorflow_version(pythons.get("tf"))
+    results: dict[str, Any] = {"ratios": {}}
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(arguments.rounds):
         for name, cores in PIPELINES:
@@ -72,9 +74,9 @@ def main() -> None:
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(f"{name} {cores}", []).append(result)
             print(f"round {number + 1}: {name} {cores}", result, flush=True)
-    results = load(RESULTS) | summary(found, arguments.images)
-    results["versions"]["tensorflow"] = tensorflow_version(pythons.get("tf"))
-    save(RESULTS, results)
+        results = summary(found, arguments.images)
+        results["versions"]["tensorflow"] = tensorflow
+        save(RESULTS, results)  # of all rounds so far
     for name, ratio in results["ratios"].items():
         speeds = f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
         print(f"{name}: {speeds}, by CPU time {ratio['by_cpu_time']:.2f}")
