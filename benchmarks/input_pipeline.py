@@ -5,20 +5,26 @@
 FOLDER holds JPEGs of full size, at any depth. They are repeated to --images an epoch, decoded, cut
 at random, resized to 224 pixels and batched as uint8: with torchvision's v2 transforms on PIL
 images for torch, with decode_and_crop_jpeg for TensorFlow, whose resize reduces with antialiasing,
-as the others do ("tf"), or without it ("tf_plain"). Those two mirror half of the images as well,
-which flaxzoo leaves to the device.
+as the others do ("tf"), or without it ("tf_plain", which is its default, and less work: it reads
+four pixels of the box for one of the result, however large the box is). Those two mirror half of
+the images as well, which flaxzoo leaves to the device.
+
+All are compared core by core: at 1 a pipeline has one processor core for all it does, at 2 it has
+two, to which it is bound. tf.data decodes in as many threads, and so does "flaxzoo_threads"
+(data.workers=0); torch and "flaxzoo" decode in as many worker processes, which share the cores with
+the process that takes the batches.
 
 Each measurement is a process of its own, after some batches that do not count. A round measures
 every pipeline once, and ratios are taken within a round: what slows the machine slows all of them.
 Results go to benchmarks/results/input_pipeline.json: images a second, CPU milliseconds an image of
 the process and its workers together, and by how many MiB their memory grew from the first quarter
-of the epoch to its end. "flaxzoo 0" decodes in threads, one a core, as tf.data does with as many
-workers. Ratios by CPU time hold on a machine that does other work as well, too.
+of the epoch to its end. Ratios by CPU time hold on a machine that does other work as well, too.
 """
 
 import argparse
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -31,13 +37,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import FOLDER, ROOT, load, save
+from benchmarks.record import FOLDER, ROOT, save
 
 RESULTS = FOLDER / "input_pipeline.json"
-PIPELINES = [
-    ("flaxzoo", 0),
-    *((name, workers) for workers in (1, 2) for name in ("flaxzoo", "torch", "tf", "tf_plain")),
-]
+OURS, OTHERS = ("flaxzoo_threads", "flaxzoo"), ("torch", "tf", "tf_plain")
+PIPELINES = [(name, cores) for cores in (1, 2) for name in (*OURS, *OTHERS)]
 BATCH, SIZE, WARM_UP = 64, 224, 3
 PACKAGES = ("grain", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "torch", "torchvision")
 
@@ -48,28 +52,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tf-python", help="the Python of an environment that has TensorFlow")
-    parser.add_argument("--measure", nargs=2, metavar=("PIPELINE", "WORKERS"), help="just this")
+    parser.add_argument("--measure", nargs=2, metavar=("PIPELINE", "CORES"), help="just this")
     arguments = parser.parse_args()
     if arguments.measure:
-        name, workers = arguments.measure
-        print(json.dumps(measure(name, int(workers), arguments.folder, arguments.images)))
+        name, cores = arguments.measure
+        print(json.dumps(measure(name, int(cores), arguments.folder, arguments.images)))
         return
     pythons = interpreters(arguments.tf_python)
+    tensorflow = tensorflow_version(pythons.get("tf"))
+    results: dict[str, Any] = {"ratios": {}}
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(arguments.rounds):
-        for name, workers in PIPELINES:
+        for name, cores in PIPELINES:
             if name not in pythons:
                 continue
             command = [
                 pythons[name], "-m", "benchmarks.input_pipeline", str(arguments.folder),
-                "--images", str(arguments.images), "--measure", name, str(workers),
+                "--images", str(arguments.images), "--measure", name, str(cores),
             ]  # fmt: skip
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             result = json.loads(done.stdout.splitlines()[-1])
-            found.setdefault(f"{name} {workers}", []).append(result)
-            print(f"round {number + 1}: {name} {workers}", result, flush=True)
-    results = load(RESULTS) | summary(found, arguments.images)
-    save(RESULTS, results)
+            found.setdefault(f"{name} {cores}", []).append(result)
+            print(f"round {number + 1}: {name} {cores}", result, flush=True)
+        results = summary(found, arguments.images)
+        results["versions"]["tensorflow"] = tensorflow
+        save(RESULTS, results)  # of all rounds so far
     for name, ratio in results["ratios"].items():
         speeds = f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
         print(f"{name}: {speeds}, by CPU time {ratio['by_cpu_time']:.2f}")
@@ -77,7 +84,7 @@ def main() -> None:
 
 def interpreters(tf_python: str | None) -> dict[str, str]:
     """Returns what runs each pipeline; says which are left out."""
-    pythons = {"flaxzoo": sys.executable}
+    pythons = dict.fromkeys(OURS, sys.executable)
     if importlib.util.find_spec("torchvision"):
         pythons["torch"] = sys.executable
     else:
@@ -89,26 +96,32 @@ def interpreters(tf_python: str | None) -> dict[str, str]:
     return pythons
 
 
+def tensorflow_version(python: str | None) -> str | None:
+    if python is None:
+        return None
+    command = [python, "-c", "import tensorflow; print(tensorflow.__version__)"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
 def summary(found: dict[str, list[dict[str, float]]], images: int) -> dict[str, Any]:
     """Returns what is kept: all measurements, and flaxzoo's speed over that of the others."""
-    ratios, cores = {}, len(os.sched_getaffinity(0))
-    for name, rows in found.items():
-        other, workers = name.split()
-        if other == "flaxzoo":
+    ratios = {}
+    for name, (ours, cores) in itertools.product(OTHERS, PIPELINES):
+        other = f"{name} {cores}"
+        if ours not in OURS or other not in found:
             continue
-        for ours in [f"flaxzoo {workers}", *["flaxzoo 0"] * (int(workers) == cores)]:
-            pairs = list(zip(found[ours], rows, strict=True))
-            speed = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
-            cpu = [b["cpu_ms_an_image"] / a["cpu_ms_an_image"] for a, b in pairs]
-            ratios[f"{ours} / {name}"] = {
-                "median": statistics.median(speed), "least": min(speed), "most": max(speed),
-                "by_cpu_time": statistics.median(cpu),
-            }  # fmt: skip
+        pairs = list(zip(found[f"{ours} {cores}"], found[other], strict=True))
+        speed = [a["images_per_s"] / b["images_per_s"] for a, b in pairs]
+        cpu = [b["cpu_ms_an_image"] / a["cpu_ms_an_image"] for a, b in pairs]
+        ratios[f"{ours} / {other}"] = {
+            "median": statistics.median(speed), "least": min(speed), "most": max(speed),
+            "by_cpu_time": statistics.median(cpu),
+        }  # fmt: skip
     return {
         "measurements": found,
         "ratios": ratios,
         "images": images,
-        "cores": cores,
         "processor": platform.processor() or platform.machine(),
         "versions": {p: metadata.version(p) for p in PACKAGES if _installed(p)},
     }
@@ -121,15 +134,16 @@ def _installed(package: str) -> bool:
         return False
 
 
-def measure(name: str, workers: int, folder: Path, images: int) -> dict[str, float]:
+def measure(name: str, cores: int, folder: Path, images: int) -> dict[str, float]:
     """Runs one epoch of one pipeline in this process."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     files = sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not files:
         raise SystemExit(f"no JPEGs below {folder}")
     steps = WARM_UP + images // BATCH
     needed = steps * BATCH
     files = (files * -(-needed // len(files)))[:needed]
-    batches = MAKERS[name](files, workers)
+    batches = MAKERS[name](files, cores)
     for _ in range(WARM_UP):
         next(batches)
     started, cpu, quarter = time.perf_counter(), _cpu_seconds(), 0.0
@@ -245,10 +259,11 @@ def tf_batches(files: list[str], workers: int, antialias: bool = True) -> Iterat
 
 
 MAKERS = {
+    "flaxzoo_threads": lambda files, cores: flaxzoo_batches(files, 0),
     "flaxzoo": flaxzoo_batches,
     "torch": torch_batches,
     "tf": tf_batches,
-    "tf_plain": lambda files, workers: tf_batches(files, workers, antialias=False),
+    "tf_plain": lambda files, cores: tf_batches(files, cores, antialias=False),
 }
 
 if __name__ == "__main__":

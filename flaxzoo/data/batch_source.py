@@ -6,6 +6,7 @@ A `BatchSource` is what grain reads, and what it sends to its worker processes.
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -105,21 +106,25 @@ class BatchSource:
 
     def __getitem__(self, index: int) -> Batch:
         indices, mask = self.indices(index)
-        size, b = self.image_size, len(indices)
-        images = np.zeros((b, size, size, self.split.channels), np.uint8)
-        labels, failures = self.split.labels[indices], np.zeros(b, np.int32)
+        images = self._black((len(indices), self.image_size, self.image_size, self.split.channels))
+        labels, failures = self.split.labels[indices], np.zeros(len(indices), np.int32)
+        rngs = self._rngs(index, len(indices))
 
         def fill(row: int) -> None:
             if self._closed:
                 raise RuntimeError("the stream was closed")  # nobody waits for this batch any more
-            at = int(indices[row])
-            source, pixels, failures[row] = self._read(at, index, self.rows.start + row)
+            source, pixels, failures[row] = self._read(int(indices[row]), rngs[row])
             if pixels is not None:
                 images[row] = pixels
                 labels[row] = self.split.labels[source]
 
-        for _ in self._map(fill, np.flatnonzero(mask).tolist()):
-            pass
+        try:
+            for _ in self._map(fill, np.flatnonzero(mask).tolist()):
+                pass
+        except BaseException:
+            if self.workers:
+                images.unlink_on_del()  # nobody gets them
+            raise
         batch = {"image": images, "label": labels, "failures": failures}
         if isinstance(self.plan, EvalPlan):
             batch["mask"] = mask & (failures == 0)
@@ -132,17 +137,31 @@ class BatchSource:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "flaxzoo-decode")
         return self._pool.map(function, rows)
 
-    def _read(self, index: int, k: int, row: int) -> tuple[int, Pixels | None, int]:
-        """Returns (index of the image read, its crop or None, failures before it).
+    def _black(self, shape: tuple[int, ...]) -> Any:
+        """Returns an array of zeros; a worker's is a SharedMemoryArray, which need not be sent."""
+        if not self.workers:
+            return np.zeros(shape, np.uint8)
+        from grain.multiprocessing import SharedMemoryArray  # takes a second
 
-        Args:
-            k, row: the global batch and the row in it that the image is for.
+        return SharedMemoryArray(shape, np.uint8)
+
+    def _rngs(self, k: int, b: int) -> list[np.random.Generator] | list[None]:
+        """Returns the random numbers of all rows, if batches are cut at random.
+
+        Between two images, whose pixels fill the processor's caches, each would take four times as
+        long to make.
         """
+        if self.crop != "random_resized" or isinstance(self.plan, EvalPlan):
+            return [None] * b
+        return [self.plan.rng(k, self.rows.start + row) for row in range(b)]
+
+    def _read(self, index: int, rng: np.random.Generator | None) -> tuple[int, Pixels | None, int]:
+        """Returns (index of the image read, its crop or None, failures before it)."""
         n = len(self.split)
         for failures in range(min(n, _MAX_FAILURES)):
             try:
                 at = (index + failures) % n
-                return at, self._crop(at, k, row), failures
+                return at, self._crop(at, rng), failures
             except UserError:
                 if not self.skip:
                     raise
@@ -152,10 +171,9 @@ class BatchSource:
             f"{min(n, _MAX_FAILURES)} images in a row cannot be read, from {self.split.name(index)}"
         )
 
-    def _crop(self, at: int, k: int, row: int) -> Pixels:
+    def _crop(self, at: int, rng: np.random.Generator | None) -> Pixels:
         split, size, how = self.split, self.image_size, self.interpolation
-        if self.crop == "random_resized" and isinstance(self.plan, TrainPlan):
-            rng = self.plan.rng(k, row)
+        if rng is not None:
             if isinstance(split, EncodedSplit):
                 file = split.read(at), size, rng, split.channels, split.name(at)
                 return random_resized_crop_of_file(*file, interpolation=how)

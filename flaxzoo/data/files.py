@@ -111,7 +111,7 @@ class Folder:
         return any(os.path.join(os.path.realpath(path), "").startswith(real) for path in on_the_way)
 
     def read(self, path: str) -> bytes:
-        with open(os.path.join(self.root, path), "rb", opener=_open_at_once) as file:
+        with open(os.path.join(self.root, path), "rb", buffering=0, opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "a pipe or a device, no file", path)
             return file.read()

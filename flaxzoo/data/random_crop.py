@@ -29,6 +29,7 @@ except ModuleNotFoundError:  # there are no wheels for Linux on ARM; Pillow does
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 _SCALE, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+_TRIES = 10
 _KEPT = 2**24  # bytes of memory that a thread keeps for the next image
 _local = threading.local()
 
@@ -97,12 +98,14 @@ def random_box(
     ratio: tuple[float, float],
 ) -> Box:
     """Returns (top, left, height, width); the largest central box if ten draws do not fit."""
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    drawn = iter(rng.random(2 * _TRIES + 2).tolist())  # one call, not one for each number
+    for _ in range(_TRIES):
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * next(drawn))
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        aspect = math.exp(low + (high - low) * next(drawn))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            top, left = rng.random() * (height - h + 1), rng.random() * (width - w + 1)
+            top, left = next(drawn) * (height - h + 1), next(drawn) * (width - w + 1)
             return int(top), int(left), h, w
     aspect = width / height
     w = min(width, round(height * ratio[1])) if aspect > ratio[1] else width

@@ -241,9 +241,11 @@ def _stream(source: BatchSource, workers: int, reported: set[str] | None) -> Bat
         )
     elif not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads absl flags; a notebook has parsed none
-    # grain looks through its whole buffer for every element: keep it short.
-    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if source.workers else _AHEAD)
-    batches = grain.MapDataset.source(source).to_iter_dataset(ahead)
+    # grain looks through its whole buffer for every element: keep it short. A worker has no thread
+    # that reads ahead, which would leave shared memory behind when the stream is closed.
+    reader, ahead = (0, 0) if source.workers else (1, _AHEAD)
+    reading = grain.ReadOptions(num_threads=reader, prefetch_buffer_size=ahead)
+    batches = grain.MapDataset.source(source).to_iter_dataset(reading)
     if source.workers:
         options = grain.MultiprocessingOptions(source.workers, per_worker_buffer_size=_AHEAD)
         batches = batches.mp_prefetch(options, worker_init_fn=prepare)

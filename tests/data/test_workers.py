@@ -10,12 +10,17 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from grain.multiprocessing import SharedMemoryArray
 
-from flaxzoo.data import ArraySplit, workers
+from flaxzoo.data import ArraySplit, FileSplit, workers
+from flaxzoo.data.batch_source import BatchSource, TrainPlan
+from flaxzoo.data.dataset import Split
 from flaxzoo.data.stream import train_batches
+from flaxzoo.errors import UserError
 
 TIME_LIMIT = 180  # seconds, of which a quiet machine needs five
 
@@ -137,3 +142,38 @@ def test_an_error_about_something_else_is_left_alone():
         RuntimeError("Worker process was terminated unexpectedly with exit code 3. Search")
     )
     assert "was ended by exit code 3, perhaps" in str(error)
+
+
+def source_of(split: Split) -> BatchSource:
+    """Batches of four images, as a worker makes them."""
+    source = BatchSource(split, TrainPlan(0, 0, 4, 4), slice(0, 4), 1, 8, "resize", 8, "raise")
+    source.workers = 1
+    return source
+
+
+def test_a_worker_makes_images_where_the_run_reads_them():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    batch = source_of(ArraySplit(pixels, np.arange(4, dtype=np.int32)))[0]
+    images: Any = batch["image"]
+    images.unlink_on_del()
+    shared = SharedMemoryArray.from_metadata(images.metadata)
+    np.testing.assert_array_equal(shared, pixels[batch["label"]])
+
+
+def test_shared_memory_of_a_batch_that_fails_is_freed(monkeypatch):
+    made = []
+
+    class Spy(SharedMemoryArray):
+        def __new__(cls, *args):
+            made.append((array := super().__new__(cls, *args)).metadata.name)
+            return array
+
+    monkeypatch.setattr("grain.multiprocessing.SharedMemoryArray", Spy)
+    missing = FileSplit([f"/no/such/{i}.jpg" for i in range(4)], np.zeros(4, np.int32))
+    with pytest.raises(UserError, match="no such file"):
+        source_of(missing)[0]
+    assert len(made) == 1
+    deadline = time.monotonic() + TIME_LIMIT
+    while Path(workers.SHARED_MEMORY, made[0]).exists():  # grain may free it in a thread
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
