@@ -284,3 +284,11 @@ def test_a_folder_that_cannot_be_written_is_told_and_can_be_read(read_only):
         checkpoints.save(3, arrays(3), None)
     checkpoints.close()
     assert {path.name for path in read_only.iterdir()} == {"1", "2"}
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_told(copied):
+    checkpoints = Checkpoints(copied, keep=2)
+    shutil.rmtree(copied)
+    with pytest.raises(UserError, match=r"cannot write checkpoints in .*: No such file"):
+        checkpoints.save(3, arrays(3), None)
+    checkpoints.close()
