@@ -229,7 +229,8 @@ def _read_images(path: Path) -> None:
 
 def _read_table(path: Path) -> None:
     root = path.parent / "photographs.zip"
-    root.write_bytes(_zip(_photographs()))
+    if not root.exists():
+        root.write_bytes(_zip(_photographs()))
     load_csv(str(path), Options(data_dir=root))
 
 
@@ -326,8 +327,11 @@ def damaged(draw: st.DrawFn, name: str) -> bytes:
 # ---------------------------------------------------------------------------------------- property
 
 
-def check(name: str, content: bytes, folder: Path) -> bool:
+def check(name: str, content: bytes, folder: Path, *, measure: bool = True) -> bool:
     """Has a file read; returns whether it was, and not refused.
+
+    Args:
+        measure: whether memory is, which doubles the time.
 
     Raises:
         AssertionError: the refusal is no printable line, or too much memory was taken.
@@ -336,7 +340,9 @@ def check(name: str, content: bytes, folder: Path) -> bool:
     form = formats()[name]
     path = folder / form.file
     path.write_bytes(content)
-    tracemalloc.start()
+    peak = 0
+    if measure:
+        tracemalloc.start()
     try:
         form.read(path)
         read = True
@@ -346,14 +352,22 @@ def check(name: str, content: bytes, folder: Path) -> bool:
         assert "\n" not in message, message
         assert len(message) < 4000, message
     finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        if measure:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
     assert peak < MOST_MEMORY + 4 * len(content), f"{peak:,} bytes for {len(content):,}"
     return read
 
 
-def fuzz(name: str, count: int, folder: Path, **options: Any) -> dict[str, int]:
-    """Checks `count` damaged files; returns how many were read and how many refused."""
+def fuzz(
+    name: str, count: int, folder: Path, *, measure: bool = True, **options: Any
+) -> dict[str, int]:
+    """Checks `count` damaged files; returns how many were read and how many refused.
+
+    Args:
+        measure: see `check`.
+        options: of hypothesis.settings.
+    """
     seen: collections.Counter[str] = collections.Counter()
 
     @settings(
@@ -364,7 +378,8 @@ def fuzz(name: str, count: int, folder: Path, **options: Any) -> dict[str, int]:
     def run(content: bytes) -> None:
         signal.alarm(MOST_SECONDS)
         try:
-            seen["read" if check(name, content, folder) else "refused"] += 1
+            read = check(name, content, folder, measure=measure)
+            seen["read" if read else "refused"] += 1
         except BaseException:
             seen["broken"] += 1
             (folder / f"{name}.broken").write_bytes(content)  # the last is the smallest

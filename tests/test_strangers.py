@@ -203,7 +203,7 @@ def test_what_is_whole_is_read(tmp_path, name):
 
 @pytest.mark.parametrize("name", formats())
 def test_damage_is_read_or_refused(tmp_path, name):
-    seen = fuzz_readers.fuzz(name, 100, tmp_path, derandomize=True)
+    seen = fuzz_readers.fuzz(name, 100, tmp_path, measure=False, derandomize=True)
     assert seen["refused"] > 3
 
 
