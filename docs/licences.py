@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -56,7 +57,7 @@ def locked() -> dict[str, str]:
 
 def licence_of(package: Distribution) -> str:
     """Returns the licence that a package's metadata names, "" where it names none."""
-    metadata = package.metadata
+    metadata: Any = package.metadata
     stated = metadata.get("License-Expression") or ""
     classes = [
         c.rpartition(" :: ")[2]

@@ -24,17 +24,23 @@ class _Bounded:
     def read(self, count: int) -> bytes:
         if self._bulk and count >= _BULK:
             return self._file.read(count)
-        return self._taken(self._file.read(min(count, self._left)))
+        content = self._file.read(min(count, self._left))
+        self._left -= len(content)
+        if self._left <= 0:
+            raise _too_long()
+        return content
 
     def readline(self) -> bytes:
         line = self._file.readline(-1 if self._bulk else self._left)
-        return line if self._bulk and len(line) >= _BULK else self._taken(line)
-
-    def _taken(self, content: bytes) -> bytes:
-        self._left -= len(content)
+        if not self._bulk or len(line) < _BULK:
+            self._left -= len(line)
         if self._left <= 0:
-            raise ValueError(f"a pickle of more than {MAX_PICKLE:,} bytes")
-        return content
+            raise _too_long()
+        return line
+
+
+def _too_long() -> ValueError:
+    return ValueError(f"a pickle of more than {MAX_PICKLE:,} bytes")
 
 
 class _Instructions(dict[int, Any]):

@@ -64,7 +64,7 @@ def text(value: str) -> bytes:
 
 LAUGHS = b"(t" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
 ORDERED = b"ccollections\nOrderedDict\n"
-MANY = b"]q\0(" + (text("x") + b"N\x86") * 1500 + b"e0](" + (ORDERED + b"h\0\x85R") * 200 + b"e"
+MANY = b"]q\0(" + (text("x") + b"N\x86") * 600 + b"e0](" + (ORDERED + b"h\0\x85R") * 450 + b"e"
 ZEROS = bytes(2**20)
 
 ATTACKS = {
@@ -76,7 +76,7 @@ ATTACKS = {
     "a long text": ("zip", with_pickle(plain_pickle(b"\x8d" + struct.pack("<Q", 2**60)))),
     "a byte array": ("zip", with_pickle(plain_pickle(b"\x96" + struct.pack("<Q", 2**33)))),
     "a frame": ("zip", with_pickle(b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b".")),
-    "nested lists": ("zip", with_pickle(plain_pickle(b"]" * 5000 + b"a" * 4999))),
+    "nested lists": ("zip", with_pickle(plain_pickle(b"]" * 2000 + b"a" * 1999))),
     "a key that takes ages to hash": ("zip", with_pickle(plain_pickle(b"}" + LAUGHS + b"Ns"))),
     "a text for it": ("zip", with_pickle(plain_pickle(ORDERED + LAUGHS + b"R"))),
     "one list again and again": ("zip", with_pickle(plain_pickle(MANY))),
@@ -125,7 +125,7 @@ ATTACKS = {
         "npz",
         npz(("x.npy", npy("{'descr':'<f4','fortran_order':False,'shape':(-1,)}", bytes(4)))),
     ),
-    "nested brackets": ("npz", npz(("x.npy", npy("(" * 9000)))),
+    "nested brackets": ("npz", npz(("x.npy", npy("(" * 900)))),
     # safetensors.
     "elements without data": ("safetensors", safetensors({"x": entry([2**60], 4)})),
     "a size that wraps around": ("safetensors", safetensors({"x": entry([2**62, 4], 0)})),
@@ -203,7 +203,7 @@ def test_what_is_whole_is_read(tmp_path, name):
 
 @pytest.mark.parametrize("name", formats())
 def test_damage_is_read_or_refused(tmp_path, name):
-    seen = fuzz_readers.fuzz(name, 100, tmp_path, derandomize=True)
+    seen = fuzz_readers.fuzz(name, 100, tmp_path, measure=False, derandomize=True)
     assert seen["refused"] > 3
 
 
@@ -232,7 +232,7 @@ def test_an_expanded_tensor_of_gigabytes_is_refused(tmp_path):
 
 def test_a_pickle_that_makes_object_after_object_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("flaxzoo.pickles.MAX_PICKLE", 2**12)
-    assert not check("zip", with_pickle(plain_pickle(b"]" * 2**13)), tmp_path)
+    assert not check("zip", with_pickle(plain_pickle(b"]" * 2**12)), tmp_path)
     assert check("zip", with_pickle(PICKLE), tmp_path)
 
 

@@ -1,11 +1,11 @@
 """MNIST's own file format, idx: a big-endian header, then bytes."""
 
 import gzip
+import io
 import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -56,7 +56,7 @@ def read(path: Path) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _pieces(file: IO[bytes], most: int) -> Iterator[bytes]:
+def _pieces(file: io.BufferedIOBase, most: int) -> Iterator[bytes]:
     """Yields what is left of a file, at most so many bytes; what is claimed takes no memory."""
     while most > 0 and (piece := file.read(min(most, 2**20))):
         most -= len(piece)
