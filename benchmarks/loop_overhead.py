@@ -9,7 +9,7 @@ at the end. Data: the bundled digits, and random images of CIFAR-10's shape, whi
 device as the digits do. Evaluation covers 10,000 of these; the bare forward pass takes them in the
 same batches, of images alone, and returns logits.
 
-Both take turns, five times; the median, least and most of them and of their ratios go to
+Both take turns, nine times; the median, least and most of them and of their ratios go to
 benchmarks/results/loop_overhead.json, by the wall's clock and by the time of all cores, which
 others on the machine disturb less.
 """
@@ -41,14 +41,14 @@ from flaxzoo.training.state import split_model
 from flaxzoo.training.trainer import build
 
 RESULTS = FOLDER / "loop_overhead.json"
-ROUNDS, IMAGES, SIDE = 5, 10_000, 32
+IMAGES, SIDE = 10_000, 32
 WARM = 50  # steps, before which the time of a loop does not count
 # name: (model, source, steps)
 LOOPS = {
     "train lenet5_bn digits": ("lenet5_bn", "digits", 550),
     "train lenet5_bn cifar": ("lenet5_bn", "cifar", 150),
 }
-EVALUATIONS = {f"evaluate {name}": name for name in ("lenet5_bn", "resnet20")}
+EVALUATIONS = {f"evaluate {name}": name for name in ("lenet5_bn", "resnet_tiny")}
 
 Clocks = np.ndarray  # seconds: of the wall, and of all cores for this process
 
@@ -57,7 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what the loop adds to the bare step.")
     every = [*LOOPS, *EVALUATIONS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(every)}")
-    names = parser.parse_args().names or every
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    names, rounds = arguments.names or every, arguments.rounds
     results = load(RESULTS)
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -67,9 +69,10 @@ def main() -> None:
             if name in LOOPS:
                 model, source, steps = LOOPS[name]
                 config = config_of(model, str(images) if source == "cifar" else source, steps)
-                results[name] = measure_loop(config, Path(folder) / name.replace(" ", "_"))
+                results[name] = measure_loop(config, Path(folder) / name.replace(" ", "_"), rounds)
             else:
-                results[name] = measure_evaluation(config_of(EVALUATIONS[name], str(images), 1))
+                config = config_of(EVALUATIONS[name], str(images), 1)
+                results[name] = measure_evaluation(config, rounds)
             print(name, results[name], flush=True)
             save(RESULTS, results)
 
@@ -99,7 +102,7 @@ def config_of(model: str, source: str, steps: int) -> Config:
     )
 
 
-def measure_loop(config: Config, folder: Path) -> dict[str, Any]:
+def measure_loop(config: Config, folder: Path, rounds: int) -> dict[str, Any]:
     """Returns milliseconds of a step in the loop and alone."""
     trainer, state = build(config)
     steps = trainer.clock.total_steps - WARM
@@ -123,7 +126,7 @@ def measure_loop(config: Config, folder: Path) -> dict[str, Any]:
             loop.train(config, next(workdirs), quiet=True)
         return TimedRun.at[-1] - TimedRun.at[0]
 
-    return figures(bare, whole, 1e3 / steps, "ms_a_step") | {"steps": steps}
+    return figures(bare, whole, rounds, 1e3 / steps, "ms_a_step") | {"steps": steps}
 
 
 class TimedRun(Run):
@@ -138,7 +141,7 @@ class TimedRun(Run):
         self.at.append(clocks())
 
 
-def measure_evaluation(config: Config) -> dict[str, Any]:
+def measure_evaluation(config: Config, rounds: int) -> dict[str, Any]:
     """Returns milliseconds of an evaluation and of its forward passes."""
     trainer, state = build(config)
     feed, devices = trainer.feeds["test"], trainer.devices
@@ -160,7 +163,7 @@ def measure_evaluation(config: Config) -> dict[str, Any]:
         assert result["count"] == IMAGES
         return clocks() - started
 
-    return figures(bare, whole, 1e3, "ms")
+    return figures(bare, whole, rounds, 1e3, "ms")
 
 
 def forward_pass(config: Config) -> Callable[..., jax.Array]:
@@ -182,10 +185,10 @@ def clocks() -> Clocks:
 
 
 def figures(
-    bare: Callable[[], Clocks], whole: Callable[[], Clocks], scale: float, unit: str
+    bare: Callable[[], Clocks], whole: Callable[[], Clocks], rounds: int, scale: float, unit: str
 ) -> dict[str, Any]:
     """Runs both in turns, once unmeasured; returns their medians and what the ratios were."""
-    pairs = [(bare(), whole()) for _ in range(ROUNDS + 1)][1:]
+    pairs = [(bare(), whole()) for _ in range(rounds + 1)][1:]
     alone, together = (scale * np.array(times) for times in zip(*pairs, strict=True))
     result: dict[str, Any] = {}
     for i, clock in enumerate(("wall", "cpu")):
@@ -193,7 +196,7 @@ def figures(
         result[f"whole_{clock}_{unit}"] = spread(together[:, i])
         result[f"added_{clock}_percent"] = spread(100 * (together / alone - 1)[:, i])
     return result | {
-        "n": ROUNDS,
+        "n": rounds,
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax")},
     }
