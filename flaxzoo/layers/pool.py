@@ -1,13 +1,17 @@
 """Pooling with torch's padding, rounding and counting, on (n, h, w, c) arrays."""
 
+import functools
 import math
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from flaxzoo.layers.dense import Pair, pair
+from flaxzoo.layers.window import Window, shift_and_add, taps_of
 
 
 def max_pool(
@@ -17,10 +21,59 @@ def max_pool(
     padding: Pair = 0,
     ceil_mode: bool = False,
 ) -> Float[Array, "n h_out w_out c"]:
-    """torch.nn.functional.max_pool2d: pads with minus infinity; `stride` defaults to `size`."""
-    window, strides, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
+    """torch.nn.functional.max_pool2d: pads with minus infinity; `stride` defaults to `size`.
+
+    Of equal values in a window the first gets the gradient, as in torch. No forward-mode
+    differentiation (`jax.jvp`), as for any `jax.custom_vjp`.
+    """
+    size, strides, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
+    (_, *size, _), (_, *strides, _), (_, *pads, _) = size, strides, pads
+    return _max_pool(x, tuple(size), Window(tuple(strides), tuple(pads), (1, 1), 1))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_pool(x, size: tuple[int, int], window: Window):
+    return _native_max_pool(x, size, window)
+
+
+def _native_max_pool(x, size: tuple[int, int], window: Window):
     lowest = np.asarray(-np.inf, x.dtype)  # NumPy's: a constant that XLA sees as max's identity
-    return lax.reduce_window(x, lowest, lax.max, window, strides, pads)
+    strides, pads = (1, *window.stride, 1), ((0, 0), *window.padding, (0, 0))
+    return lax.reduce_window(x, lowest, lax.max, (1, *size, 1), strides, pads)
+
+
+def _max_pool_with_residuals(x, size: tuple[int, int], window: Window):
+    return _max_pool(x, size, window), x
+
+
+def _max_pool_backward(size: tuple[int, int], window: Window, x, grad):
+    def native(x, grad):
+        return jax.vjp(partial(_native_max_pool, size=size, window=window), x)[1](grad)[0]
+
+    by_taps = partial(_max_pool_backward_by_taps, size=size, window=window)
+    return (lax.platform_dependent(x, grad, cpu=by_taps, default=native),)
+
+
+def _max_pool_backward_by_taps(x, grad, size: tuple[int, int], window: Window):
+    """What XLA:CPU makes of select-and-scatter takes 10 times as long: 3x3 s2 64@64, 185 for 18 ms.
+
+    (16 images, two cores.) Each window's gradient goes to the first of its pixels that is the
+    maximum; pixel by pixel of the window, the shares are shifted to where it looked, and added.
+    """
+    offsets = [(i, j) for i in range(size[0]) for j in range(size[1])]
+    lowest = np.asarray(-np.inf, x.dtype)
+    padded = lax.pad(x, lowest, ((0, 0, 0), *((*pad, 0) for pad in window.padding), (0, 0, 0)))
+    taps = taps_of(padded, offsets, grad.shape[1:3], window.stride)
+    largest = functools.reduce(jnp.maximum, taps)
+    shares, free = [], jnp.ones(grad.shape, bool)
+    for tap in taps:
+        found = tap == largest
+        shares.append(jnp.where(free & found, grad, 0))
+        free &= ~found
+    return shift_and_add(shares, offsets, window, x.shape[1:3])
+
+
+_max_pool.defvjp(_max_pool_with_residuals, _max_pool_backward)
 
 
 def avg_pool(
