@@ -26,9 +26,8 @@ def max_pool(
     Of equal values in a window the first gets the gradient, as in torch. No forward-mode
     differentiation (`jax.jvp`), as for any `jax.custom_vjp`.
     """
-    size, strides, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
-    (_, *size, _), (_, *strides, _), (_, *pads, _) = size, strides, pads
-    return _max_pool(x, tuple(size), Window(tuple(strides), tuple(pads), (1, 1), 1))
+    size, stride, pads, _ = _geometry(x, size, stride, padding, ceil_mode)
+    return _max_pool(x, size, Window(stride, pads, (1, 1), 1))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -38,8 +37,12 @@ def _max_pool(x, size: tuple[int, int], window: Window):
 
 def _native_max_pool(x, size: tuple[int, int], window: Window):
     lowest = np.asarray(-np.inf, x.dtype)  # NumPy's: a constant that XLA sees as max's identity
-    strides, pads = (1, *window.stride, 1), ((0, 0), *window.padding, (0, 0))
-    return lax.reduce_window(x, lowest, lax.max, (1, *size, 1), strides, pads)
+    return _over_windows(x, lowest, lax.max, size, window.stride, window.padding)
+
+
+def _over_windows(x, initial: np.ndarray, function, size, stride, pads):
+    strides, pads = (1, *stride, 1), ((0, 0), *pads, (0, 0))
+    return lax.reduce_window(x, initial, function, (1, *size, 1), strides, pads)
 
 
 def _max_pool_with_residuals(x, size: tuple[int, int], window: Window):
@@ -88,13 +91,12 @@ def avg_pool(
 
     What `ceil_mode` adds beyond the padding is never counted.
     """
-    window, strides, pads, padding = _geometry(x, size, stride, padding, ceil_mode)
-    zero = np.zeros((), x.dtype)
-    total = lax.reduce_window(x, zero, lax.add, window, strides, pads)
+    size, stride, pads, padding = _geometry(x, size, stride, padding, ceil_mode)
+    total = _over_windows(x, np.zeros((), x.dtype), lax.add, size, stride, pads)
     counts = [
-        _window_counts(x.shape[axis], window[axis], strides[axis], pad, total.shape[axis],
-                       count_include_pad)
-        for axis, pad in zip((1, 2), padding, strict=True)
+        _window_counts(x.shape[axis + 1], size[axis], stride[axis], padding[axis],
+                       total.shape[axis + 1], count_include_pad)
+        for axis in (0, 1)
     ]  # fmt: skip
     return total / jnp.asarray(np.outer(*counts)[:, :, None], x.dtype)
 
@@ -119,18 +121,17 @@ def flatten(x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
     return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
 
 
-def _geometry(x, size, stride, padding, ceil_mode):
-    """Returns window, strides and pads for reduce_window, and the symmetric padding asked for."""
+def _geometry(x, size: Pair, stride: Pair | None, padding: Pair, ceil_mode: bool):
+    """Returns size, stride, padding before and after each axis, and the padding asked for."""
     size, stride, padding = pair(size), pair(size if stride is None else stride), pair(padding)
     for side, pad in zip(size, padding, strict=True):
         if pad > side // 2:  # torch's own rule: a window of padding alone would have no maximum
             raise ValueError(f"padding must be at most half the window; got {padding} for {size}.")
-    extra = [
-        _ceil_padding(n, k, s, p) if ceil_mode else 0
+    bottom, right = (
+        p + _ceil_padding(n, k, s, p) if ceil_mode else p
         for n, k, s, p in zip(x.shape[1:3], size, stride, padding, strict=True)
-    ]
-    pads = [(0, 0), *((p, p + e) for p, e in zip(padding, extra, strict=True)), (0, 0)]
-    return (1, *size, 1), (1, *stride, 1), pads, padding
+    )
+    return size, stride, ((padding[0], bottom), (padding[1], right)), padding
 
 
 def _ceil_padding(length: int, size: int, stride: int, padding: int) -> int:
