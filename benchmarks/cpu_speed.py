@@ -59,15 +59,16 @@ Result = dict[str, Any]
 
 HEADER = """# Speed on a CPU
 
-Written by `python -m benchmarks.cpu_speed --compile --render` from
-benchmarks/results/cpu_speed.json; without `--render` it measures what is missing there.
+Written by `python -m benchmarks.cpu_speed --compile`, which measures what is missing in
+benchmarks/results/cpu_speed.json.
 
 Batches of {batch} images in float32: a training step with SGD and momentum, and a forward pass.
 torch is the twin of `torch_ref`, in the faster of NCHW and channels_last. flaxzoo and torch take
 turns in one process, a process for each row. Milliseconds are the fastest of n batches, with the
 median behind them; the ratio, torch's fastest by flaxzoo's, is above 1 where flaxzoo is faster.
 
-Machine: {machine}; {versions}.
+Machine: {machine}; {versions}. Other programs ran at times: the load average before each row was
+{load}.
 """
 
 
@@ -129,6 +130,7 @@ def measure(name: str, mode: str, rivals: list[str], rounds: int) -> Result:
     from flaxzoo.parity.speed import torch_runner
     from flaxzoo.speed import flaxzoo_runner, take_turns
 
+    load_average = round(os.getloadavg()[0], 2)
     pixels = 64 if "plain" in rivals else NETS[name]
     how = {"mode": mode, "batch_size": BATCH_SIZE, "image_size": pixels, "dtype": "float32"}
     runners = [flaxzoo_runner(name, **how)]
@@ -154,7 +156,7 @@ def measure(name: str, mode: str, rivals: list[str], rounds: int) -> Result:
         "n": 2 * rounds,
         "pixels": pixels,
         "machine": f"{os.cpu_count()} cores, {processor()}",
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": load_average,
         "versions": {
             package: importlib.metadata.version(package) for package in ("jax", "flax", "torch")
         },
@@ -189,11 +191,13 @@ def render(results: dict[str, Result]) -> str:
     if not done:
         raise SystemExit("nothing is measured yet.")
     versions = {k: v for result in done for k, v in result["versions"].items()}
+    loads = [result["load_average"] for result in done]
     lines = [
         HEADER.format(
             batch=BATCH_SIZE,
             machine="; ".join(sorted({result["machine"] for result in done})),
             versions=", ".join(f"{package} {v}" for package, v in sorted(versions.items())),
+            load=f"{min(loads)} to {max(loads)}",
         )
     ]
     for mode, title in zip(MODES, ("Training step", "Forward pass"), strict=True):
