@@ -15,7 +15,7 @@ from flaxzoo.config import Config, ModelConfig, data_config
 from flaxzoo.models import create_model, takes
 from flaxzoo.models.base import Classifier
 from flaxzoo.training.optimizer import sgd
-from flaxzoo.training.parallel import all_devices
+from flaxzoo.training.parallel import all_devices, compiler_options
 from flaxzoo.training.state import first_state, split_model
 from flaxzoo.training.step import make_train_step
 
@@ -112,7 +112,8 @@ def _forward(model: Classifier, batch_size: int, size: int) -> tuple[Any, Callab
     pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
     images = devices.split({"image": pixels})["image"]
     weights = devices.place((params, batch_stats))
-    compiled = jax.jit(forward).lower(*weights, images).compile()
+    options = compiler_options(devices.platform)
+    compiled = jax.jit(forward, compiler_options=options).lower(*weights, images).compile()
     return compiled, lambda: compiled(*weights, images).block_until_ready()
 
 

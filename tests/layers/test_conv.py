@@ -23,9 +23,9 @@ NONE = ((0, 0), (0, 0))
 
 # name: image (n, h, w, c), kernel (kh, kw, c_out), stride, padding, dilation, groups
 CASES = {
-    "dense": ((3, 9, 8, 3), (3, 3, 4), (1, 1), SAME3, (1, 1), 1),
-    "dense, stride 2": ((2, 9, 8, 3), (3, 3, 4), (2, 2), SAME3, (1, 1), 1),
-    "dense, dilated": ((2, 9, 8, 3), (3, 3, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
+    "dense": ((3, 9, 8, 6), (3, 3, 4), (1, 1), SAME3, (1, 1), 1),
+    "dense, stride 2": ((2, 9, 8, 6), (3, 3, 4), (2, 2), SAME3, (1, 1), 1),
+    "dense, dilated": ((2, 9, 8, 6), (3, 3, 4), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
     "dense, dilated, uneven strides": (
         (2, 9, 8, 3),
         (3, 2, 4),
@@ -77,6 +77,7 @@ CASES = {
 # One of each formulation, for the tests of how conv2d is called.
 FORMULATIONS = [
     "dense",
+    "7x7 stem, images in turn",
     "grouped, images in turn",
     "grouped, stride 2",
     "depthwise, stride 2",
