@@ -22,7 +22,7 @@ def test_a_step_for_accelerators_has_native_convolutions_and_nothing_of_cpus(nam
     On CPUs convolutions become products, loops (`while`) and calls of libraries (`custom_call`).
     """
     config = Config(
-        batch_size=2,  # as in `shapes`, which has traced the forward pass
+        batch_size=8,
         dtype="bfloat16",
         model=ModelConfig(name=name),
         augment=AugmentConfig(flip=True, shift=2),
