@@ -116,7 +116,8 @@ def random_box(
 def _plain_jpeg(encoded: bytes, header: jpeg.Header, channels: int) -> tuple[int, int] | None:
     """Returns (height, width) of a JPEG that simplejpeg decodes to what Pillow would, or None.
 
-    Not so CMYK, photographs that are to be turned, and luminance taken from colours.
+    Not so CMYK, photographs that are to be turned, luminance taken from colours, and sizes that
+    Pillow refuses.
     """
     if transforms.orientation(header.exif) != 1:
         return None
@@ -125,6 +126,7 @@ def _plain_jpeg(encoded: bytes, header: jpeg.Header, channels: int) -> tuple[int
     except ValueError:
         return None
     plain = colours == "Gray" or (colours, channels) == ("YCbCr", 3)
+    plain = plain and height * width <= transforms.MOST_PIXELS
     return (int(height), int(width)) if plain else None
 
 

@@ -160,7 +160,7 @@ def _look(split: Split, i: int) -> _Seen:
 
 def _how_stored(encoded: bytes) -> tuple[str, tuple[str, ...]]:
     """Returns the colours of an image file, and what else is unusual about it."""
-    with Image.open(io.BytesIO(encoded)) as image:
+    with transforms.opened(io.BytesIO(encoded)) as image:
         deep = image.mode.startswith("I") or any(";16" in str(tile) for tile in image.tile)
         turned = transforms.orientation(image.info.get("exif", b"")) != 1
         several = getattr(image, "n_frames", 1) > 1

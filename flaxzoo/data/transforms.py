@@ -28,6 +28,8 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # more Pillow takes for an attack
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,11 +58,16 @@ def decode(source: bytes | str | os.PathLike, channels: int = 3, name: str | Non
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
             return _array(_convert(_upright(image), "RGB" if channels == 3 else "L"))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise unreadable(name, error) from error
+
+
+def opened(source: io.BytesIO | str | os.PathLike) -> Image.Image:
+    """Opens an image of one of FORMATS: for others Pillow may run programs, like Ghostscript."""
+    return Image.open(source, formats=FORMATS)
 
 
 def unreadable(name: str, error: Exception) -> UserError:

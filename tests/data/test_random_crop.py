@@ -188,3 +188,10 @@ def test_an_extreme_shape_falls_back_to_the_largest_central_box():
 def test_a_random_crop_is_a_function_of_its_generator():
     crops = [random_resized_crop(noise(50, 60), 16, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(*crops)
+
+
+def test_a_jpeg_that_claims_gigabytes_is_not_decoded(monkeypatch):
+    file = encoded(photograph(9, 11)).replace(b"\x08\x00\x09\x00\x0b", b"\x08\xff\xff\xff\xff")
+    monkeypatch.setattr(random_crop, "_decode", None)
+    with pytest.raises(UserError, match=r"cannot read image a\.jpg: .*exceeds limit"):
+        random_resized_crop_of_file(file, 8, rng(), 3, name="a.jpg")

@@ -88,6 +88,13 @@ def test_an_empty_file_is_no_image(tmp_path):
         decode(tmp_path / "empty.jpg")
 
 
+def test_an_image_that_pillow_would_start_a_program_for_is_refused():
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    Image.open(io.BytesIO(postscript))  # Pillow knows it
+    with pytest.raises(UserError, match="cannot read image image: not an image"):
+        decode(postscript)
+
+
 def test_bytes_are_called_what_the_caller_calls_them():
     with pytest.raises(UserError, match=r"cannot read image shard\[3\]: not an image"):
         decode(b"", name="shard[3]")
