@@ -189,8 +189,8 @@ def largest_batch(
     """Searches the largest batch of a device that fits its memory, in `most` compilations at most.
 
     What a step needs grows with its batch in nearly a straight line, so a batch that fits says how
-    much larger the next may be; one that does not is halved towards what does. From 16 images on,
-    batches are multiples of 8.
+    much larger the next may be, up to halfway to one that does not. From 16 images on, batches are
+    multiples of 8; a search for thousands ends where a 64th is left.
 
     Args:
         peak_at: of a batch, what its step needs, in bytes; None where the compiler gave up.
@@ -212,8 +212,8 @@ def largest_batch(
         else:
             fits, batch = batch, int(batch * memory / peak)
         step = math.lcm(8, unit) if fits >= 16 else unit
-        if fails is not None and fails - fits <= step:
+        if fails is not None and fails - fits <= max(step, fits // 64):
             break
-        batch = max(batch // step * step, fits + step)
-        batch = int(min(batch, top)) if fails is None else min(batch, fails - step)
+        batch = batch if fails is None else min(batch, (fits + fails) // 2)
+        batch = int(min(max(batch // step * step, fits + step), top))
     return Search(fits, fails, tried)
