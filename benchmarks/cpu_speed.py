@@ -48,9 +48,9 @@ NETS = {  # name: pixels
     "squeezenet1_1": 128,
     "convnext_tiny": 128,
     "vit_b_32": 224,
-    "mixer_s16": 224,
-    "resmlp_12": 224,
-    "gmlp_ti16": 224,
+    "mixer_s16_224": 224,
+    "resmlp_12_224": 224,
+    "gmlp_ti16_224": 224,
 }
 PLAIN = ("resnext50_32x4d", "mobilenet_v2", "shufflenet_v2_x1_0", "convnext_tiny")
 MODES = ("train", "forward")

@@ -47,9 +47,9 @@ CONFIGS = {  # name: the config of its family
     "squeezenet1_1": "squeezenet",
     "convnext_tiny": "convnext",
     "vit_b_32": "vit",
-    "mixer_s16": "mlp_mixer",
-    "resmlp_12": "resmlp",
-    "gmlp_ti16": "gmlp",
+    "mixer_s16_224": "mlp_mixer",
+    "resmlp_12_224": "resmlp",
+    "gmlp_ti16_224": "gmlp",
 }
 TORCH = """
 import sys, torch, torch_ref

@@ -122,12 +122,12 @@ def _plain_jpeg(encoded: bytes, header: jpeg.Header, channels: int) -> tuple[int
     if transforms.orientation(header.exif) != 1:
         return None
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+        *shape, colours, _ = simplejpeg.decode_jpeg_header(encoded)
     except ValueError:
         return None
+    height, width = map(int, shape)
     plain = colours == "Gray" or (colours, channels) == ("YCbCr", 3)
-    plain = plain and height * width <= transforms.MOST_PIXELS
-    return (int(height), int(width)) if plain else None
+    return (height, width) if plain and height * width <= transforms.MOST_PIXELS else None
 
 
 def _reduction(box: Box, size: int) -> int:

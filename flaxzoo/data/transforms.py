@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
+from PIL import Image, ImageFile
 
 from flaxzoo.errors import UserError
 
@@ -65,7 +65,7 @@ def decode(source: bytes | str | os.PathLike, channels: int = 3, name: str | Non
         raise unreadable(name, error) from error
 
 
-def opened(source: io.BytesIO | str | os.PathLike) -> Image.Image:
+def opened(source: io.BytesIO | str | os.PathLike) -> ImageFile.ImageFile:
     """Opens an image of one of FORMATS: for others Pillow may run programs, like Ghostscript."""
     return Image.open(source, formats=FORMATS)
 
