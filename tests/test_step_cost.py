@@ -164,6 +164,8 @@ def test_sets_have_the_shapes_that_runs_know(name):
 def test_photographs_need_only_the_number_of_classes():
     config = Config(data=data_config("folder=nowhere"), model=ModelConfig(num_classes=37))
     assert blank_dataset(config).num_classes == 37
+    large = dataclasses.replace(config, batch_size=20_000)
+    assert len(blank_dataset(large).train) >= 20_000  # what is validated on comes on top
 
 
 def test_what_is_neither_known_nor_here_is_an_error():

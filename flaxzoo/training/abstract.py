@@ -1,5 +1,6 @@
 """The train step of a run for devices that need not be there, of images that nobody has read."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,7 +107,8 @@ def blank_dataset(config: Config) -> Dataset:
     """
     source, shapes = config.data.source, SETS.get(config.data.source)
     if shapes is None and _unread(config):
-        shapes = Shapes(max(10_000, config.batch_size), config.model.num_classes)
+        images = math.ceil(max(10_000, config.batch_size) / (1 - config.data.validation))
+        shapes = Shapes(images, config.model.num_classes)
     if shapes is None:
         try:
             return data.load(source, data_dir=config.data.data_dir or None)
