@@ -59,7 +59,7 @@ Result = dict[str, Any]
 
 HEADER = """# Speed on a CPU
 
-Written by `python -m benchmarks.cpu_speed --compile`, which measures what is missing in
+Written by `python -m benchmarks.cpu_speed`, which measures what is missing in
 benchmarks/results/cpu_speed.json.
 
 Batches of {batch} images in float32: a training step with SGD and momentum, and a forward pass.
