@@ -5,7 +5,6 @@ names, timm's names, which convolution comes first, which layers are heads. Noth
 silently: `Loaded` says what was.
 """
 
-import json
 import math
 import re
 from collections.abc import Container, Iterable, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from flaxzoo.errors import UserError
+from flaxzoo.json_text import parse_json
 from flaxzoo.layers import BatchNorm
 
 NAMINGS = ("auto", "own", "timm")
@@ -135,8 +135,8 @@ def check_padding(source: str, naming: str) -> None:
 def _architecture(config: Path) -> str:
     """Returns what timm's config file says, or nothing where there is no such file."""
     try:
-        content = json.loads(config.read_text())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(config.read_text())
+    except (OSError, ValueError):
         return ""
     return str(content.get("architecture", "")) if isinstance(content, dict) else ""
 

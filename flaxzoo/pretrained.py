@@ -3,7 +3,6 @@
 Which files exist, and where, is data: `flaxzoo.model_info(name).weights`.
 """
 
-import json
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 from flaxzoo.data.download import download, read_text
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.json_text import parse_json
 from flaxzoo.models.info import Weights, model_info, published
 from flaxzoo.weight_files import SUFFIXES
 from flaxzoo.weight_writing import written
@@ -86,7 +86,7 @@ def preparation(name: str, model: str) -> dict[str, Any]:
 
 def _timm_preparation(text: str, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)["pretrained_cfg"]
+        config = parse_json(text)["pretrained_cfg"]
         size = int(config["input_size"][-1])
         return {
             "image_size": size,
@@ -95,7 +95,7 @@ def _timm_preparation(text: str, where: str) -> dict[str, Any]:
             "mean": tuple(map(float, config["mean"])),
             "std": tuple(map(float, config["std"])),
         }
-    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+    except (ValueError, LookupError, TypeError, ArithmeticError):
         raise UserError(
             f"{where} is no config.json of timm's, with input_size, crop_pct, interpolation, mean "
             "and std in its pretrained_cfg; it says how images are prepared."

@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 from flaxzoo.adaptation import set_eps
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.json_text import parse_json
 from flaxzoo.layers import BatchNorm
 from flaxzoo.models import VARIANTS, create_model
 from flaxzoo.models.base import Classifier, integer
@@ -151,8 +152,8 @@ def from_pretrained(
 def is_saved(folder: Path) -> bool:
     """Returns whether `folder` is one of save_pretrained, by its config.json."""
     try:
-        content = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json((folder / CONFIG_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and _MARK in content
 

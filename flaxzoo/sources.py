@@ -4,7 +4,6 @@
 """
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from flaxzoo import pretrained
 from flaxzoo.errors import UserError
+from flaxzoo.json_text import parse_json
 from flaxzoo.models import options_of, takes
 from flaxzoo.models.info import PREPARATION, model_info
 from flaxzoo.weight_files import SUFFIXES, read_state_dict
@@ -181,8 +181,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: it holds no object.")

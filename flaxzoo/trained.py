@@ -7,7 +7,6 @@ tell, or the reference does: "resnet50=weights.pth".
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from flaxzoo.conversion import identify
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.data.transforms import Preparation
 from flaxzoo.errors import UserError, unknown
+from flaxzoo.json_text import parse_json
 from flaxzoo.models import VARIANTS, create_model
 from flaxzoo.models.base import Classifier
 from flaxzoo.saved_model import is_saved
@@ -175,8 +175,8 @@ def read_class_names(path: Path, number: int) -> tuple[str, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except (OSError, ValueError, RecursionError) as error:
+        names = parse_json(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read names of classes in {path}: {error}") from None
     if len(names) != number or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} has {len(names)} names; the model has {number} classes.")

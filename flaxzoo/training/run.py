@@ -20,6 +20,7 @@ from flaxzoo.checkpoint import saved_steps, set_damaged_aside
 from flaxzoo.config import Config
 from flaxzoo.data.disk import exclusive
 from flaxzoo.errors import UserError
+from flaxzoo.json_text import parse_json
 from flaxzoo.report import Review
 from flaxzoo.training.clock import Clock
 from flaxzoo.training.distributed import is_first, on_first
@@ -304,17 +305,17 @@ def read_classes(workdir: Path) -> tuple[str, ...] | None:
     if not path.exists():
         return None
     try:
-        return tuple(json.loads(path.read_text()))
-    except (ValueError, TypeError, RecursionError):
+        return tuple(parse_json(path.read_text()))
+    except (ValueError, TypeError):
         raise UserError(f"{path} is damaged; expected a list of class names.") from None
 
 
 def _check_same(config_file: Path, values: dict[str, Any]) -> None:
     try:
-        saved = json.loads(config_file.read_text())
+        saved = parse_json(config_file.read_text())
         if not isinstance(saved, dict):
             raise ValueError("not an object")
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{config_file} is damaged; use another --workdir.") from None
     before, now = flat(saved), flat(values)
     changed = [
