@@ -5,38 +5,62 @@ Used by tests/test_docs.py and parity_tests/test_torch_docs.py.
 
 import argparse
 import contextlib
+import importlib
 import importlib.util
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-from PIL import Image
-
+from docs import stand_ins
+from docs.stand_ins import ROOT
 from flaxzoo import cli, commands
 from flaxzoo.check_config import field_names
 from flaxzoo.commands.common import matching
 from flaxzoo.config import Config
-from flaxzoo.models import VARIANTS, create_model
+from flaxzoo.models import VARIANTS
 from flaxzoo.training import distributed
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TORCH = "<!-- torch -->\n"  # begins a page that needs torch
+TORCH = "<!-- torch -->\n"  # begins a page whose every example needs torch
+TORCH_COMMANDS = re.compile(r"flaxzoo parity|--against|--format (onnx|torch)")
 BLOCK = re.compile(
-    r"(?:^<!-- checked: (?P<why>.+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- checked: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-# Trainings end after two steps, those on photographs see few and small ones.
-SHORT = ("--config.duration=2 steps", "--config.schedule.warmup=0 steps")
 _PROGRAMS = ("cd", "git", "pytest", ".venv/bin/pre-commit", "kaggle")  # others' own
-SMALL = ("--config.batch_size=8", "--config.data.image_size=32")
+
+# How commands are cut short: flags that follow their own.
+SHORT = {
+    "train": (
+        "--config.duration=2 steps",
+        "--config.schedule.warmup=1 steps",
+        "--config.batch_size=8",
+        "--config.data.workers=0",
+    ),
+    "benchmark": ("--batch-size=2", f"--image-size={stand_ins.IMAGE_SIZE}", "--rounds=1"),
+    "evaluate": (f"--image-size={stand_ins.IMAGE_SIZE}",),
+    "export": (f"--image-size={stand_ins.IMAGE_SIZE}",),
+    "benchmarks.fuzz_readers": ("--minutes=0.001",),
+}
+SMALL = (f"--config.data.image_size={stand_ins.IMAGE_SIZE}", "--config.data.train_sizes=()")
+# What else of a command is changed: absolute paths, other hosts, what takes long. {port} is a free
+# one, another for each command.
+INSTEAD = {
+    "/shared/run": "shared/run-{port}",
+    "--data_dir /data": "--data_dir archives",
+    "--coordinator=10.0.0.1:6000 --num_processes=2": "--coordinator=localhost:{port} "
+    "--num_processes=1",
+    "--train-steps 200": "--train-steps 11",  # more than 10: losses are compared
+    "parity 'resnet*'": "parity 'resnet_t*'",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +68,7 @@ class Example:
     """A block of code.
 
     Attributes:
-        language: "python", "sh", or "" for commands of the README that are only checked.
+        language: "python" or "sh".
         line: of the page, on which the code begins, from 1.
         runs: it is not marked as only checked.
     """
@@ -56,9 +80,8 @@ class Example:
 
 
 def pages(torch: bool) -> list[Path]:
-    """Returns the pages that have examples, those that need torch or the others."""
-    texts = {path: path.read_text("utf-8") for path in PAGES}
-    return [p for p, text in texts.items() if examples(text) and text.startswith(TORCH) == torch]
+    """Returns the pages that have examples which need torch, or those which have others."""
+    return [path for path in PAGES if any(_parts(path.read_text("utf-8"), torch))]
 
 
 def examples(text: str) -> list[Example]:
@@ -68,39 +91,50 @@ def examples(text: str) -> list[Example]:
             language=match["language"],
             code=match["code"],
             line=text.count("\n", 0, match.start("code")) + 1,
-            runs=not match["why"] and match["language"] != "",
+            runs=not match["why"],
         )
         for match in BLOCK.finditer(text)
         if match["language"] != "text"
     ]
 
 
-def run_page(path: Path, names: Mapping[str, Any] = {}, stand_ins: Mapping[str, str] = {}) -> None:
+def _parts(text: str, torch: bool) -> Iterator[tuple[Example, list[str]]]:
+    """Yields the examples that need torch, or the others, and commands one by one; else []."""
+    for example in examples(text):
+        if example.language == "python":
+            if text.startswith(TORCH) == torch:
+                yield example, []
+            continue
+        assert example.language == "sh", f"line {example.line} is neither python, sh nor text"
+        for words in command_lines(example.code):
+            needed = text.startswith(TORCH) or TORCH_COMMANDS.search(shlex.join(words))
+            if bool(needed) == torch:
+                yield example, words
+
+
+def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
     """Runs or checks the examples of a page in the working directory.
 
     Blocks of Python are one program.
 
     Args:
+        torch: those that need torch, or the others.
         names: what the program takes for granted.
-        stand_ins: strings of the page that others take the places of: small models of large ones.
 
     Raises:
         AssertionError: an example that nobody knows how to check.
         Exception: whatever is wrong with one.
     """
     text, namespace = path.read_text("utf-8"), {"__name__": "__main__", **names}
-    for large, small in stand_ins.items():
-        text = text.replace(large, small)
-    for example in examples(text):
-        if example.language == "python":
-            # On the lines of the page, for tracebacks.
-            program = compile("\n" * (example.line - 1) + example.code, str(path), "exec")
-            if example.runs:
-                exec(program, namespace)
-        else:
-            assert example.language in ("sh", ""), f"{path.name}:{example.line}: {example.language}"
-            for command in command_lines(example.code):
-                run(command) if example.runs else check(command)
+    stand_ins.write_named(text, Path.cwd())
+    for example, words in _parts(text, torch):
+        if words:
+            run(words) if example.runs else check(words)
+            continue
+        # On the lines of the page, for tracebacks.
+        program = compile("\n" * (example.line - 1) + example.code, str(path), "exec")
+        if example.runs:
+            exec(program, namespace)
 
 
 def command_lines(code: str) -> Iterator[list[str]]:
@@ -114,15 +148,40 @@ def command_lines(code: str) -> Iterator[list[str]]:
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs a command of flaxzoo in this process; a training is cut short."""
+    """Runs a command of ours, cut short, and checks what is not ours to run."""
+    check(words)
+    words = _smaller(words)
     command = _command(words)
-    assert command is not None, f"this runs in no test, mark it as checked: {' '.join(words)}"
-    if command[0] != "train":
-        commands.run(command)
-        return
-    flags = [flag for flag in command[1:] if flag.partition("=")[0] not in _names(SHORT)]
-    small = SMALL if any("folder=" in flag for flag in flags) else ()
-    cli.train_command([*flags, *SHORT, *small])
+    if command is None:
+        if words[:2] == ["python", "-m"]:
+            _start(words[2], *words[3:], *SHORT[words[2]])
+    elif command[0] == "train":
+        _train(command[1:])
+    else:
+        commands.run([*command, *SHORT.get(command[0], ())])
+
+
+def _smaller(words: Sequence[str]) -> list[str]:
+    line = shlex.join(words)
+    for large, small in INSTEAD.items():
+        line = line.replace(large, small)
+    return shlex.split(line.replace("{port}", str(stand_ins.free_port())))
+
+
+def _train(flags: Sequence[str]) -> None:
+    """Trains for two steps; as one of several processes, in a process of its own."""
+    small = () if _check_train(flags).data.source == "digits" else SMALL
+    workdir = f"--workdir=runs/{sum(1 for _ in Path.cwd().glob('runs/*'))}"  # theirs goes before
+    flags = [workdir, *flags, *SHORT["train"], *small]
+    if any(flag.startswith("--coordinator") for flag in flags):
+        _start(stand_ins.__name__, *flags)
+    else:
+        cli.train_command(flags)
+
+
+def _start(module: str, *arguments: str) -> None:
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-m", module, *arguments], env=environ, check=True)
 
 
 def check(words: Sequence[str]) -> None:
@@ -135,7 +194,7 @@ def check(words: Sequence[str]) -> None:
     elif words[:2] == ["pip", "install"]:
         _check_requirements(rest[1:])
     elif words[:2] == ["python", "-m"]:
-        assert importlib.util.find_spec(words[2]), words
+        _check_module(words[2], words[3:])
     else:
         assert program in _PROGRAMS, f"who knows {words}?"
 
@@ -151,8 +210,6 @@ def _command(words: Sequence[str]) -> list[str] | None:
 
 
 def _check_train(flags: Sequence[str]) -> Config:
-    # Three dots stand for any config.
-    flags = [flag.replace("--config=...", "--config=configs/resnet.py") for flag in flags]
     processes, flags = distributed.parse_flags(flags, environ={})
     config, _ = cli.parse_train_flags(flags, several_processes=processes is not None)
     assert config.model.name in VARIANTS, config.model.name
@@ -163,10 +220,20 @@ class _Parsed(Exception): ...
 
 
 def _check_command(words: Sequence[str]) -> None:
+    _only_parsed(lambda: commands.run(words))
+
+
+def _check_module(name: str, flags: Sequence[str]) -> None:
+    assert importlib.util.find_spec(name), name
+    with mock.patch.object(sys, "argv", [name, *flags]):
+        _only_parsed(importlib.import_module(name).main)
+
+
+def _only_parsed(call: Callable[[], Any]) -> None:
     """Has a command read its flags and do nothing."""
     parse = argparse.ArgumentParser.parse_known_args  # parse_args calls it
 
-    def only_parse(parser: argparse.ArgumentParser, arguments: Sequence[str], *_: Any) -> None:
+    def only_parse(parser: argparse.ArgumentParser, arguments: Any = None, *_: Any) -> None:
         parsed, rest = parse(parser, arguments)
         if hasattr(parsed, "config"):
             _check_train([f"--config={parsed.config}", *rest])
@@ -178,10 +245,10 @@ def _check_command(words: Sequence[str]) -> None:
 
     with mock.patch.object(argparse.ArgumentParser, "parse_known_args", only_parse):
         try:
-            commands.run(words)
+            call()
         except _Parsed:
             return
-    raise AssertionError(f"{words} reads no flags")
+    raise AssertionError("it reads no flags")
 
 
 def _check_requirements(words: Sequence[str]) -> None:
@@ -196,10 +263,6 @@ def _check_requirements(words: Sequence[str]) -> None:
             assert match[1] in extras, word
 
 
-def _names(flags: Sequence[str]) -> set[str]:
-    return {flag.partition("=")[0] for flag in flags}
-
-
 def unknown_flags(text: str) -> list[str]:
     """Returns the settings that a page names, in examples or between, and no config has."""
     known = field_names()
@@ -209,27 +272,9 @@ def unknown_flags(text: str) -> list[str]:
 
 @contextlib.contextmanager
 def in_folder(folder: Path) -> Iterator[None]:
-    """Has the working directory be `folder`, filled with what the examples take for granted."""
+    """Has the working directory be `folder`, with the configs and some photographs in it."""
     folder.mkdir(exist_ok=True)
     (folder / "configs").symlink_to(ROOT / "configs")
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (folder / "photos" / name).mkdir(parents=True)
-        for i in range(20):
-            pixels = rng.integers(0, 256, (48, 56, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.jpg")
-    Image.fromarray(rng.integers(0, 256, (300, 260, 3), np.uint8)).save(folder / "cat.jpg")
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
+    stand_ins.write_photographs(folder)
+    with contextlib.chdir(folder):
         yield
-    finally:
-        os.chdir(before)
-
-
-def write_weights(file: str, model: str, **options: Any) -> None:
-    """Writes a file of weights of an untrained model, by torch's names."""
-    from flaxzoo.convert import to_torch
-    from flaxzoo.weight_writing import write_state_dict
-
-    write_state_dict(file, to_torch(create_model(model, **options)))

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import pytest
 
-from docs import examples
+from docs import examples, stand_ins
 from flaxzoo.config import Config, DataConfig, ModelConfig
 from flaxzoo.parity.twins import import_library
 from flaxzoo.training.loop import train
@@ -13,6 +13,7 @@ from flaxzoo.training.loop import train
 PAGES = examples.pages(torch=True)
 NEEDS = {
     "convert": ("torchvision",),
+    "README": ("torchvision", "onnx", "onnxscript", "onnxruntime"),
     "export": ("onnx", "onnxscript", "onnxruntime", "flatbuffers"),
 }
 
@@ -44,10 +45,16 @@ def folder(tmp_path, monkeypatch, run):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_examples(path, folder):
+def test_examples(path, folder, monkeypatch):
     missing = [name for name in NEEDS.get(path.stem, ()) if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    if path.stem == "convert":
+    if path.stem == "convert":  # it makes torchvision's own net
         import_library("torchvision")  # also where it was built for another torch
-    examples.run_page(path)
+    else:
+        stand_ins.small_models(monkeypatch)
+        stand_ins.small_twins(monkeypatch)
+    if path.stem == "README":
+        stand_ins.small_torchvision(monkeypatch)
+    stand_ins.small_data(folder, monkeypatch)
+    examples.run_page(path, torch=True)

@@ -7,37 +7,26 @@ import jax
 import numpy as np
 import pytest
 
-from docs import build, examples
+from docs import build, examples, stand_ins
 from flaxzoo.errors import UserError
 
 PAGES = examples.pages(torch=False)
-# Small models take the places of large ones.
-STAND_INS = {
-    '"resnext50_32x4d"': '"resnext_tiny"',
-    '"vgg16"': '"test_vgg"',
-    "model=resnet18": "model=resnet_tiny",
-}
-WEIGHTS = {  # files that examples load
-    "resnext50_32x4d-7cdf4587.pth": "resnext_tiny",
-    "vgg16-397923af.pth": "test_vgg",
-    "resnet18-f37072fd.pth": "resnet_tiny",
-}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     # The cache of the tests, not that of commands.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir or "")
+    stand_ins.small_models(monkeypatch)
+    stand_ins.small_data(tmp_path, monkeypatch)
     with examples.in_folder(tmp_path):
         yield tmp_path
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_examples(path, folder):
-    for file, model in WEIGHTS.items():
-        examples.write_weights(file, model)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    examples.run_page(path, {"images": images}, STAND_INS)
+    examples.run_page(path, torch=False, names={"images": images})
 
 
 @pytest.mark.parametrize("path", examples.PAGES, ids=lambda path: path.stem)
@@ -53,6 +42,13 @@ x = 1
 ```sh
 make test
 ```
+```sh
+flaxzoo models
+```
+<!-- checked: slow, too -->
+```sh
+make lint
+```
 ```text
 no example
 ```
@@ -60,7 +56,7 @@ no example
 
 
 def test_examples_of_a_page_and_where_they_are():
-    python, shell = examples.examples(PAGE)
+    python, shell, between, last = examples.examples(PAGE)
     assert (python.language, python.code, python.line, python.runs) == (
         "python",
         "x = 1\n",
@@ -68,6 +64,8 @@ def test_examples_of_a_page_and_where_they_are():
         True,
     )
     assert (shell.language, shell.line, shell.runs) == ("sh", 7, False)
+    assert (between.code, between.line, between.runs) == ("flaxzoo models\n", 10, True)
+    assert (last.line, last.runs) == (14, False)
 
 
 def test_commands_of_a_block():
@@ -89,6 +87,7 @@ def test_commands_of_a_block():
         ("python -m flaxzoo models 'nothing*'", UserError),
         ("python -m flaxzoo nothing", UserError),
         ("python -m benchmarks.nothing", AssertionError),
+        ("python -m benchmarks.kill_saves --tries 1", SystemExit),
         ("make nothing", AssertionError),
         ("pip install 'flaxzoo[nothing]'", AssertionError),
         ("pip install -r nothing.txt", AssertionError),
@@ -99,6 +98,41 @@ def test_a_planted_slip_is_found(command, error, folder, capsys):
     (words,) = examples.command_lines(command)
     with pytest.raises(error):
         examples.check(words)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("python train.py --config=configs/resnet.py:folder=fotos", "fotos"),
+        ("python train.py --config=configs/resnet.py:csv=train.csv,label=race", "race"),
+        ("srun python train.py --config=configs/vit.py --config.model.stem=cifar", "stem"),
+        ("flaxzoo evaluate runs/none", "runs/none"),
+        ("flaxzoo predict dogs --model resnet18-f37072fd.pth", "dogs"),
+        ("flaxzoo data prepare imagenet2012 --data_dir empty", "put them into empty"),
+    ],
+)
+def test_a_planted_slip_that_only_running_shows_is_found(command, error, folder):
+    (folder / "page.md").write_text(f"train.csv, resnet18-f37072fd.pth\n```sh\n{command}\n```\n")
+    (words,) = examples.command_lines(command)
+    examples.check(words)
+    with pytest.raises(UserError, match=error):
+        examples.run_page(folder / "page.md", torch=False)
+
+
+def test_what_a_page_needs_torch_for_runs_where_torch_is(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("```sh\nflaxzoo models\nflaxzoo parity resnet18\n```\n")
+    ran = []
+    monkeypatch.setattr(examples, "run", ran.append)
+    for torch in (False, True):
+        examples.run_page(page, torch)
+    assert ran == [["flaxzoo", "models"], ["flaxzoo", "parity", "resnet18"]]
+
+
+def test_a_block_without_a_language_is_refused(tmp_path):
+    (tmp_path / "page.md").write_text("```\nflaxzoo models\n```\n")
+    with pytest.raises(AssertionError, match="line 2 is neither python, sh nor text"):
+        examples.run_page(tmp_path / "page.md", torch=False)
 
 
 def test_an_unknown_setting_is_found():

@@ -29,7 +29,7 @@ class TrainState:
 
     step: Any  # int32, the number of batches seen
     params: Arrays
-    batch_stats: Arrays
+    batch_stats: Any  # Arrays; orbax puts a leaf of its own in the place of an empty dict
     opt_state: Any
     ema: Any = None  # {"params", "batch_stats"}, averaged over the steps
     loss_scale: Any = None  # {"scale", "good_steps"}, of float16
