@@ -52,9 +52,9 @@ SHORT = {
 }
 SMALL = (f"--config.data.image_size={stand_ins.IMAGE_SIZE}", "--config.data.train_sizes=()")
 # What else of a command is changed: absolute paths, other hosts, what takes long. {port} is a free
-# one, another for each command.
+# one.
 INSTEAD = {
-    "/shared/run": "shared/run-{port}",
+    "/shared/run": "shared/run",
     "--data_dir /data": "--data_dir archives",
     "--coordinator=10.0.0.1:6000 --num_processes=2": "--coordinator=localhost:{port} "
     "--num_processes=1",
@@ -115,7 +115,7 @@ def _parts(text: str, torch: bool) -> Iterator[tuple[Example, list[str]]]:
 def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
     """Runs or checks the examples of a page in the working directory.
 
-    Blocks of Python are one program.
+    Blocks of Python are one program. A command that stands there twice runs once.
 
     Args:
         torch: those that need torch, or the others.
@@ -127,9 +127,12 @@ def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
     """
     text, namespace = path.read_text("utf-8"), {"__name__": "__main__", **names}
     stand_ins.write_named(text, Path.cwd())
+    ran: list[list[str]] = []
     for example, words in _parts(text, torch):
         if words:
-            run(words) if example.runs else check(words)
+            if words not in ran:
+                run(words) if example.runs else check(words)
+            ran.append(words)
             continue
         # On the lines of the page, for tracebacks.
         program = compile("\n" * (example.line - 1) + example.code, str(path), "exec")

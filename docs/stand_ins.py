@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from flaxzoo import cli
@@ -37,7 +38,7 @@ MODELS = {  # what is built under the name of another
     "resnet56": "resnet_tiny",
     "resnext29_8x64d": "resnet_tiny",
     "resnext50_32x4d": "resnet_tiny",
-    "swin_t": "test_swin",
+    "swin_t": "resnet_tiny",
     "vgg16": "test_vgg",
     "vit_b_16": "test_vit",
 }
@@ -55,7 +56,8 @@ PORTS = range(61440, 65536)  # those among which JAX chooses by the number of a 
 
 
 def small_models(patch: pytest.MonkeyPatch) -> None:
-    """Builds small nets under the names of large ones until `patch` is undone."""
+    """Builds small nets under the names of large ones, and leaves plots blank, until undone."""
+    patch.setattr(Figure, "draw", lambda *_: None)
     for large, small in MODELS.items():
         patch.setitem(VARIANTS, large, VARIANTS[small])
 
@@ -72,12 +74,12 @@ def small_twins(patch: pytest.MonkeyPatch) -> None:
 
 
 def small_torchvision(patch: pytest.MonkeyPatch) -> None:
-    """Builds resnet50 with one block a stage, in torchvision's own class, too."""
+    """Builds resnet50 with a basic block a stage, in torchvision's own class, too."""
     from flaxzoo.parity.twins import import_library
 
-    library, whole = import_library("torchvision").models, VARIANTS["resnet101"]
+    library, whole = import_library("torchvision").models, VARIANTS["resnet34"]
     patch.setitem(VARIANTS, "resnet50", partial(whole.func, whole.args[0], BLOCKS))
-    small = partial(library.ResNet, library.resnet.Bottleneck, BLOCKS)
+    small = partial(library.ResNet, library.resnet.BasicBlock, BLOCKS)
     patch.setitem(vars(library)["_api"].BUILTIN_MODELS, "resnet50", small)
 
 
