@@ -37,7 +37,8 @@ BLOCK = re.compile(
 )
 _PROGRAMS = ("cd", "git", "pytest", ".venv/bin/pre-commit", "kaggle")  # others' own
 
-# How commands are cut short: flags that follow their own.
+# How commands are cut short: flags that go before those of a training and of a benchmark of ours,
+# and that those of other commands go before.
 SHORT = {
     "train": (
         "--config.duration=2 steps",
@@ -48,6 +49,7 @@ SHORT = {
     "benchmark": ("--batch-size=2", f"--image-size={stand_ins.IMAGE_SIZE}", "--rounds=1"),
     "evaluate": (f"--image-size={stand_ins.IMAGE_SIZE}",),
     "export": (f"--image-size={stand_ins.IMAGE_SIZE}",),
+    "parity": ("--image-size=32",),
     "benchmarks.fuzz_readers": ("--minutes=0.001",),
 }
 SMALL = (f"--config.data.image_size={stand_ins.IMAGE_SIZE}", "--config.data.train_sizes=()")
@@ -59,6 +61,7 @@ INSTEAD = {
     "--coordinator=10.0.0.1:6000 --num_processes=2": "--coordinator=localhost:{port} "
     "--num_processes=1",
     "--train-steps 200": "--train-steps 11",  # more than 10: losses are compared
+    "--against torchvision": "--against torchvision --image-size=64",  # the least that it takes
     "parity 'resnet*'": "parity 'resnet_t*'",
 }
 
@@ -161,7 +164,7 @@ def run(words: Sequence[str]) -> None:
     elif command[0] == "train":
         _train(command[1:])
     else:
-        commands.run([*command, *SHORT.get(command[0], ())])
+        commands.run([command[0], *SHORT.get(command[0], ()), *command[1:]])
 
 
 def _smaller(words: Sequence[str]) -> list[str]:
