@@ -10,19 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from flaxzoo.config import POLICIES, Config
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 
 
-def check(config: Any) -> None:
-    """Refuses values of the wrong type and values that no run can have.
+def check(config: Any) -> Config:
+    """Returns the config; refuses values of the wrong type and values that no run can have.
 
     Raises:
         UserError: names the field as the command line does, what it holds and what it takes.
     """
     if not isinstance(config, Config):
-        raise UserError(
-            f"get_config must return a flaxzoo.config.Config; got {type(config).__name__}."
-        )
+        raise UserError(f"get_config must return a flaxzoo.config.Config; got {shown(config)}.")
     _check_types(config, "config")
     for name, valid, expected in LIMITS:
         value = operator.attrgetter(name)(config)
@@ -49,6 +47,7 @@ def check(config: Any) -> None:
             "config.data.crop='random_resized' already cuts random boxes, on the host: "
             f"leave config.augment.crop_scale empty; got {config.augment.crop_scale}."
         )
+    return config
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:

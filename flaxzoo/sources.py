@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from flaxzoo import pretrained
-from flaxzoo.errors import UserError
+from flaxzoo.arguments import path as checked_path
+from flaxzoo.errors import UserError, shown
 from flaxzoo.json_text import parse_json
 from flaxzoo.models import options_of, takes
 from flaxzoo.models.info import PREPARATION, model_info
@@ -92,12 +93,12 @@ def open_source(given: object, model: str, what: str = "pretrained") -> Source:
     if not isinstance(given, str | Path):
         raise UserError(
             f"{what} takes True, the name of published weights, or the path of a file of weights, "
-            f"a run or a saved model; got {given!r}."
+            f"a run or a saved model; got {shown(given)}."
         )
     if isinstance(given, str) and pretrained.is_name(given, model):
         # whatever lies here under that name: ./resnet50 is a path
         return _file_source(pretrained.find(given, model))
-    path = Path(given).expanduser()
+    path = checked_path(what, given)
     if not path.exists():
         if "/" in str(given) or path.suffix.lower() in SUFFIXES:
             raise _no_such(path, what)

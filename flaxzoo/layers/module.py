@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flaxzoo.arguments import integer
+from flaxzoo.errors import UserError, shown
 from flaxzoo.layers.init import Init
 
 Layer = nnx.Module | Callable
@@ -72,12 +74,19 @@ def value_of(variable: nnx.Variable) -> Any:
     return variable.get_value() if hasattr(variable, "get_value") else variable.value
 
 
-def named_variables(model: nnx.Module, kind: type = nnx.Variable) -> dict[str, nnx.Variable]:
+def named_variables(
+    model: nnx.Module | object, kind: type = nnx.Variable
+) -> dict[str, nnx.Variable]:
     """Returns the variables of `model` by dotted path, `{"layer1.0.conv1.kernel": Param, ...}`.
 
     These names, with `.` between the attributes, are the names of parameters everywhere: in the
     train state, in checkpoints, in messages, and after one renaming of the last part in torch.
+
+    Raises:
+        UserError: it is no model.
     """
+    if not isinstance(model, nnx.Module):
+        raise UserError(f"expected a model, as flaxzoo.create_model makes it; got {shown(model)}.")
     return {
         ".".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
@@ -85,13 +94,16 @@ def named_variables(model: nnx.Module, kind: type = nnx.Variable) -> dict[str, n
     }
 
 
-def initialise(model: nnx.Module, *, seed: int, param_dtype=jnp.float32) -> None:
+def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jnp.float32) -> None:
     """Fills every variable of `model` from its `init`, in place.
 
     Each variable draws from its own stream, seeded by (seed, its name): the values depend neither
     on the platform nor on the order in which the layers were built.
+
+    Raises:
+        UserError: it is no model, or `seed` no integer of at least 0.
     """
-    variables = named_variables(model)
+    variables, seed = named_variables(model), integer("seed", seed, 0)
     values = {}
     for name, variable in variables.items():
         value = initial_value(variable, name, seed)
