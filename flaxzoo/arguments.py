@@ -1,6 +1,7 @@
 """What functions ask of their arguments: each check returns the value, or raises UserError."""
 
 import contextlib
+import difflib
 import math
 import os
 from collections.abc import Collection
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from flaxzoo.errors import UserError, shown, unknown
+
+_NAMED = 8  # files in a message
 
 
 def integer(name: str, value: object, least: int) -> int:
@@ -22,7 +25,7 @@ def integer(name: str, value: object, least: int) -> int:
     raise UserError(f"{name} must be an integer of at least {least}; got {shown(value)}.")
 
 
-def number(name: str, value: object, least: float = -math.inf) -> float:
+def number(name: str, value: object, least: float | int = -math.inf) -> float:
     """Returns a finite number of at least `least`.
 
     Raises:
@@ -88,3 +91,35 @@ def path(name: str, value: object) -> Path:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{name} must be a path; got {shown(value)}: {why}.") from None
     return found
+
+
+def nearby(absent: str | os.PathLike) -> str:
+    """Returns the end of a sentence about a path that does not exist: what there is near it."""
+    here = Path(absent).expanduser()
+    try:
+        names = sorted(entry.name for entry in here.parent.iterdir())
+    except OSError:
+        return f"; there is no folder {here.parent} either."
+    near = [str(here.parent / name) for name in difflib.get_close_matches(here.name, names, 3)]
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    more = f", ... ({len(names)} in all)" if len(names) > _NAMED else ""
+    return f"; {here.parent} has {', '.join(names[:_NAMED]) or 'nothing'}{more}."
+
+
+def check_output(text: str, endings: Collection[str] = ()) -> None:
+    """Refuses a file to write whose folder does not exist, before the work that it is to hold.
+
+    Args:
+        endings: of which it has to have one, in lower case; empty for any.
+
+    Raises:
+        UserError: there is no such folder, it is a folder itself, or ends otherwise.
+    """
+    target = path("a file to write", text)
+    if target.is_dir():
+        raise UserError(f"cannot write {text}: it is a folder; expected the name of a file.")
+    if endings and target.suffix.lower() not in endings:
+        raise UserError(f"cannot write {text}: its name must end in {', '.join(sorted(endings))}.")
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write {text}: no such folder{nearby(target.parent)}")

@@ -3,7 +3,6 @@
 `flaxzoo.create_model(pretrained=...)`, `config.init_from` and `flaxzoo convert` all ask here.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flaxzoo import pretrained
+from flaxzoo.arguments import nearby
 from flaxzoo.arguments import path as checked_path
 from flaxzoo.errors import UserError, shown
 from flaxzoo.json_text import parse_json
@@ -200,7 +200,4 @@ def _other(what: str, model: str) -> str:
 
 
 def _no_such(path: Path, what: str) -> UserError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = [repr(str(path.parent / n)) for n in difflib.get_close_matches(path.name, siblings, 3)]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return UserError(f"{what}: there is no file or folder {str(path)!r}{hint}")
+    return UserError(f"{what}: there is no file or folder {str(path)!r}{nearby(path)}")
