@@ -1,4 +1,4 @@
-"""Trains an image classifier; `python train.py --help` tells how, as `flaxzoo train --help` does."""
+"""Trains an image classifier: `python train.py --help` tells how, as `flaxzoo train --help`."""
 
 import sys
 

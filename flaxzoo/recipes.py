@@ -260,7 +260,7 @@ def choose(
     Raises:
         UserError: an option or a recipe that does not exist, or one that is no dict of settings.
     """
-    cifar, variants = _table("cifar", cifar or {}), _table("variants", variants or {})
+    cifar, variants = _table("cifar", cifar), _table("variants", variants)
     source, options = parse(text("arg", arg, "SOURCE[,recipe=NAME][,model=NAME]"))
     kind = source.partition("=")[0]
     if kind in PHOTOGRAPHS:
@@ -283,7 +283,9 @@ def choose(
 
 
 def _table(name: str, value: object) -> dict[str, Any]:
-    """Returns what `choose` takes as a dict by name."""
+    """Returns what `choose` takes as a dict by name, empty where it is None."""
+    if value is None:
+        return {}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
     raise UserError(f"{name} must be a dict with strings for keys; got {shown(value)}.")
@@ -293,7 +295,7 @@ def _recipe(name: str, value: object) -> Settings:
     """Returns settings, among which is a model."""
     settings = _table(name, value)
     if not isinstance(settings.get("model.name"), str):
-        raise UserError(f"the recipe {name} must have 'model.name'; it has {shown([*settings])}.")
+        raise UserError(f"the recipe {name} must have a 'model.name'; got {shown(value)}.")
     return settings
 
 

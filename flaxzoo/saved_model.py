@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flaxzoo.adaptation import set_eps
-from flaxzoo.arguments import integer, path
+from flaxzoo.arguments import integer, nearby, path
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError, shown, unknown
 from flaxzoo.json_text import parse_json
@@ -173,11 +173,15 @@ def read_config(folder: str | Path) -> SavedConfig:
 
     folder = Path(folder).expanduser()
     path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        what = ", but a file." if folder.exists() else nearby(folder)
+        raise UserError(f"{folder} is no folder of a saved model{what}")
     if not path.is_file():
-        held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        what = f"holds {', '.join(held[:8]) or 'nothing'}" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} is no saved model, or an incomplete one: it has no {CONFIG_FILE}"
-                        f"; it {what}.")  # fmt: skip
+        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{folder} is no saved model, or an incomplete one: it has no {CONFIG_FILE}; "
+            f"it holds {held}."
+        )
     saved = read_json(path)
     if saved.pop(_MARK, None) is None:
         held = ", ".join(sorted(saved)[:8]) or "nothing"

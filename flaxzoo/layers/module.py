@@ -22,6 +22,7 @@ from flaxzoo.errors import UserError, shown
 from flaxzoo.layers.init import Init
 
 Layer = nnx.Module | Callable
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 
 def param(shape: tuple[int, ...], init: Init) -> nnx.Param:
@@ -101,15 +102,31 @@ def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jn
     on the platform nor on the order in which the layers were built.
 
     Raises:
-        UserError: it is no model, or `seed` no integer of at least 0.
+        UserError: it is no model, `seed` no integer of at least 0, or the type none of DTYPES.
     """
     variables, seed = named_variables(model), integer("seed", seed, 0)
+    param_dtype = check_dtype(param_dtype)
     values = {}
     for name, variable in variables.items():
         value = initial_value(variable, name, seed)
         values[name] = np.asarray(value, dtype=storage_dtype(variable, param_dtype))
     for name, array in jax.device_put(values).items():
         assign(variables[name], array)
+
+
+def check_dtype(dtype: object) -> str:
+    """Returns the name of a type that a model computes in or stores.
+
+    Raises:
+        UserError: it is none of DTYPES.
+    """
+    try:
+        name = jnp.dtype(dtype).name if dtype is not None else "None"  # None would be float64
+    except TypeError:
+        name = shown(dtype)
+    if name not in DTYPES:
+        raise UserError(f"a model's dtype must be one of {', '.join(DTYPES)}; got {name}.")
+    return name
 
 
 def initial_value(variable: nnx.Variable, name: str, seed: int) -> np.ndarray:

@@ -16,7 +16,13 @@ from flaxzoo import convert
 from flaxzoo.adaptation import Loaded, set_eps
 from flaxzoo.arguments import flag, integer, number, text
 from flaxzoo.errors import UserError, shown, unknown
-from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
+from flaxzoo.layers.module import (
+    assign,
+    check_dtype,
+    initialise,
+    named_variables,
+    storage_dtype,
+)
 from flaxzoo.models import (
     alexnet,
     convnext,
@@ -49,7 +55,7 @@ from flaxzoo.models import (
     xception,
     xception_aligned,
 )
-from flaxzoo.models.base import Classifier
+from flaxzoo.models.base import Classifier, two_sides
 
 FAMILIES = (
     alexnet,
@@ -86,7 +92,6 @@ FAMILIES = (
 VARIANTS: dict[str, partial[Classifier]] = {
     name: build for family in FAMILIES for name, build in family.VARIANTS.items()
 }
-DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 
 def list_models(pattern: str | object = "*") -> list[str]:
@@ -147,8 +152,9 @@ def create_model(
             returns the embedding (see `Classifier.reset_classifier`).
         in_channels: channels of the images.
         seed: chooses the initial values; equal on every platform.
-        dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
-        param_dtype: the type in which parameters are stored, one of DTYPES.
+        dtype: the type it computes in: float16, bfloat16, float32 or float64; bfloat16 suits TPUs
+            and GPUs.
+        param_dtype: the type in which parameters are stored, one of the same.
         abstract: shapes without values, in milliseconds; `to_torch` works on it.
         pretrained: weights to load: True for the default of those published, or the publisher's
             name of others, "IMAGENET1K_V2"; "timm/resnet50.a1_in1k" at the Hugging Face hub; or the
@@ -236,8 +242,7 @@ def _variant(name: object) -> partial[Classifier]:
     return VARIANTS[name]
 
 
-# By the type of an option's default; integers and sizes are checked by the classes that take them.
-_CHECKS = {bool: flag, float: number, str: text}
+_CHECKS = {bool: flag, int: partial(integer, least=1), float: number, str: text}
 
 
 def _check_options(name: str, options: dict) -> None:
@@ -247,17 +252,13 @@ def _check_options(name: str, options: dict) -> None:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
     for option, value in options.items():
-        if (check := _CHECKS.get(type(known[option]))) is not None:
+        if option == "image_size":
+            two_sides(value)
+        elif (check := _CHECKS.get(type(known[option]))) is not None:
             check(option, value)
 
 
 def _check_dtypes(*dtypes: object) -> None:
     for dtype in dtypes:
-        try:
-            name = jnp.dtype(dtype).name
-        except TypeError:
-            name = shown(dtype)
-        if name not in DTYPES:
-            raise UserError(f"a model's dtype must be one of {', '.join(DTYPES)}; got {name}.")
-        if name == "float64" and not jax.config.read("jax_enable_x64"):
+        if check_dtype(dtype) == "float64" and not jax.config.read("jax_enable_x64"):
             raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")

@@ -89,6 +89,8 @@ def make_twins(
         UserError: torch or the library is not installed, or the weights are not theirs.
     """
     batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
+    if image_size is not None:
+        image_size = two_sides(image_size)
     try:
         import torch
     except ModuleNotFoundError:
