@@ -242,6 +242,7 @@ def _variant(name: object) -> partial[Classifier]:
     return VARIANTS[name]
 
 
+# By the type of the default.
 _CHECKS = {bool: flag, int: partial(integer, least=1), float: number, str: text}
 
 
