@@ -25,7 +25,7 @@ from flax import nnx
 from flaxzoo.adaptation import NAMINGS, Loaded, check_padding, fit, listed, set_eps
 from flaxzoo.arguments import flag, one_of, path, text
 from flaxzoo.errors import UserError
-from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
+from flaxzoo.layers.module import assign, checked_model, named_buffers, named_variables, value_of
 from flaxzoo.weight_files import read_state_dict, without_prefixes
 
 _TORCH_LEAF = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -66,9 +66,10 @@ def to_torch(model: nnx.Module | object) -> OrderedDict[str, Any]:
     Raises:
         UserError: it is no model.
     """
-    variables, state_dict = named_variables(model), OrderedDict()
+    model = checked_model(model)
+    state_dict: Any = OrderedDict()
     state_dict._metadata = {"": {"version": getattr(model, "version", 1)}}  # torch's default
-    for name, variable in variables.items():
+    for name, variable in named_variables(model).items():
         value = value_of(variable)
         if isinstance(value, jax.ShapeDtypeStruct):
             state_dict[torch_name(name)] = jax.ShapeDtypeStruct(
@@ -119,6 +120,7 @@ def load_torch(
             model is left as it was. Also a source that is not what it should be, or of a model of
             timm's that pads as TensorFlow does.
     """
+    model = checked_model(model)
     variables = {torch_name(name): (name, v) for name, v in named_variables(model).items()}
     adapt = flag("adapt", adapt)
     source_name = None if source_name is None else text("source_name", source_name)

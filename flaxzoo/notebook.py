@@ -62,7 +62,7 @@ def run(command: str | object, hours: float | object = 0.0) -> None:
     if late.is_set() and code in (_STOPPED, -signal.SIGTERM):
         print(f"stopped after {hours:g} hours")
     elif code:
-        raise subprocess.CalledProcessError(code, command)
+        raise subprocess.CalledProcessError(code, str(command))
 
 
 def workdir(

@@ -57,12 +57,7 @@ def load(
         UserError: the name is unknown, or the files are missing, unreadable or inconsistent.
     """
     spec = text("a data set", spec, "named by a string, like 'digits' or 'folder=PATH'")
-    number = isinstance(validation, int | float) and not isinstance(validation, bool)
-    if not (number and 0 <= validation < 1):
-        raise UserError(
-            f"validation is a fraction of the training images; expected 0 <= fraction "
-            f"< 1, got {shown(validation)}"
-        )
+    validation = _fraction(validation)
     seed = integer("seed", seed, 0)
     options = Options(
         None if data_dir is None else path("data_dir", data_dir),
@@ -74,6 +69,16 @@ def load(
     if dataset.validation is None and validation:
         dataset = hold_out(dataset, validation, seed)
     return dataset
+
+
+def _fraction(value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0 <= value < 1:
+        return float(value)
+    raise UserError(
+        f"validation is a fraction of the training images; expected 0 <= fraction < 1, got "
+        f"{shown(value)}"
+    )
 
 
 SOURCES: dict[str, Callable[[Options], Dataset]] = {

@@ -75,6 +75,17 @@ def value_of(variable: nnx.Variable) -> Any:
     return variable.get_value() if hasattr(variable, "get_value") else variable.value
 
 
+def checked_model(model: object) -> nnx.Module:
+    """Returns a model.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(model, nnx.Module):
+        return model
+    raise UserError(f"expected a model, as flaxzoo.create_model makes it; got {shown(model)}.")
+
+
 def named_variables(
     model: nnx.Module | object, kind: type = nnx.Variable
 ) -> dict[str, nnx.Variable]:
@@ -86,8 +97,7 @@ def named_variables(
     Raises:
         UserError: it is no model.
     """
-    if not isinstance(model, nnx.Module):
-        raise UserError(f"expected a model, as flaxzoo.create_model makes it; got {shown(model)}.")
+    model = checked_model(model)
     return {
         ".".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
@@ -114,7 +124,7 @@ def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jn
         assign(variables[name], array)
 
 
-def check_dtype(dtype: object) -> str:
+def check_dtype(dtype: Any) -> str:
     """Returns the name of a type that a model computes in or stores.
 
     Raises:

@@ -170,7 +170,7 @@ def create_model(
     """
     build = _variant(name)
     _check_options(str(name), options)
-    _check_dtypes(dtype, param_dtype)
+    dtype, param_dtype = _checked_dtype(dtype), _checked_dtype(param_dtype)
     abstract = flag("abstract", abstract)
     source = _source(str(name), pretrained)
     adapt = num_classes is not None or in_channels != 3
@@ -259,7 +259,8 @@ def _check_options(name: str, options: dict) -> None:
             check(option, value)
 
 
-def _check_dtypes(*dtypes: object) -> None:
-    for dtype in dtypes:
-        if check_dtype(dtype) == "float64" and not jax.config.read("jax_enable_x64"):
-            raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")
+def _checked_dtype(dtype: object) -> str:
+    name = check_dtype(dtype)
+    if name == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")
+    return name

@@ -123,6 +123,7 @@ def compare(
     name, against = one_of("model", name, VARIANTS), one_of("library", against, LIBRARIES)
     dtype, seed = one_of("dtype", dtype, TOLERANCES), integer("seed", seed, 0)
     train_steps = integer("train_steps", train_steps, 0)
+    batch_size = None if batch_size is None else integer("batch_size", batch_size, 2)
     long = train_steps > CALIBRATED_STEPS
     if long and options.get("weights") is not None:
         raise UserError(

@@ -81,7 +81,7 @@ def first_state(
     )
 
 
-def split_model(model: nnx.Module | object) -> tuple[ModelDef, Arrays, Arrays]:
+def split_model(model: Any) -> tuple[ModelDef, Arrays, Arrays]:
     """Splits `model` into what is fixed, its parameters and its running statistics.
 
     Raises:

@@ -24,6 +24,8 @@ DURATIONS = (
 PATTERNS = (("^fc",), ("[",), ("nowhere",), ("",), ("conv", "bn"), ("^fc=10",), ("fc=-1",), ("=",))
 NAMES = {
     "data.source": ("digits", "digit", "folder=nowhere", "npz=", "csv=x,label=y", "hf="),
+    "data.image_size": (0, 1, 5, 8, 13, 32, -1, 2**16, 2**31),
+    "augment.policy_ops": (1, 2, 3, 0, 101),
     "data.crop": ("resize", "center", "random_resized"),
     "data.sampling": ("shuffle", "balanced"),
     "data.interpolation": ("", "bilinear", "bicubic"),
