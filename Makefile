@@ -1,9 +1,11 @@
-# make train     sets up .venv and trains; CONFIG=configs/resnext.py:cifar10 ARGS="--workdir=runs/x"
-# make test      sets up .venv with the test tools and runs every test
-# make lint      checks style, types and the documentation
-# make docs      builds the documentation, build/site/index.html
-# make lock      pins and hashes all that may be installed: requirements.lock, docs/licences.md
-# make parity    compares models with PyTorch and writes docs/parity.md; MODELS="resnet*"
+# make train        sets up .venv and trains; CONFIG=configs/resnext.py:cifar10 ARGS="--workdir=runs/x"
+# make test         sets up .venv with the test tools and runs every test
+# make test-oldest  the same with the oldest versions that pyproject.toml admits, without PyTorch
+# make test-newest  the same with the newest that there are; PYTHON=python3.13
+# make lint         checks style, types and the documentation
+# make docs         builds the documentation, build/site/index.html
+# make lock         pins and hashes all that may be installed: requirements.lock, docs/licences.md
+# make parity       compares models with PyTorch and writes docs/parity.md; MODELS="resnet*"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,13 +22,22 @@ JAX := jax$(if $(filter-out cpu,$(HARDWARE)),[$(HARDWARE)])
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint docs lock parity clean
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
+
+.PHONY: train test test-oldest test-newest lint docs lock parity clean
 
 train: $(VENV)/.train-$(HARDWARE)
 	$(BIN)/python train.py --config=$(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev-$(HARDWARE)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
+
+test-oldest test-newest: test-%: $(VENV)/.dev-$(HARDWARE)
+	$(BIN)/uv venv --quiet --clear --python=$(PYTHON) $(VENV)-$*
+	$(BIN)/uv pip install --quiet --python=$(VENV)-$* --resolution=$(RESOLUTION_$*) --upgrade \
+		-r pyproject.toml --extra=dev --extra=stablehlo
+	$(VENV)-$*/bin/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 lint: $(VENV)/.dev-$(HARDWARE) docs
 	$(BIN)/ruff check .
@@ -57,4 +68,4 @@ $(VENV)/.dev-$(HARDWARE): $(VENV)/.train-$(HARDWARE) requirements-dev.txt requir
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(VENV)-* build

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 DOCS, PAGES = ROOT / "docs", ROOT / "build" / "docs"
 # An inline link or picture: its text and its target, without the heading that it may name.
 LINK = re.compile(r"(?P<text>!?\[[^\]]*\])\((?P<target>[^)#\s]+)(?P<heading>#[^)\s]*)?\)")
+# A name in a cell of a table that is too long for one line of it.
+LONG_NAME = re.compile(r"(?<=[| ])`(\w{25,})`(?=[,; ])")
 
 
 def main() -> None:
@@ -65,11 +67,17 @@ def page(text: str, folder: Path) -> str:
         SystemExit: a link to a file that does not exist.
     """
     text = re.sub(r"^<!-- generated: (\w+) -->$", lambda m: GENERATED[m[1]](), text, flags=re.M)
-    return LINK.sub(lambda match: _link(match, folder), text)
+    text = LINK.sub(lambda match: _link(match, folder), text)
+    return LONG_NAME.sub(_breakable, text)
+
+
+def _breakable(match: re.Match[str]) -> str:
+    """Returns a name that a browser may break after each underscore."""
+    return f"<code>{match[1].replace('_', '_<wbr>')}</code>"
 
 
 def _link(match: re.Match[str], folder: Path) -> str:
-    """Returns a link as the site has it: what is no page or picture of it is named only."""
+    """Returns a link as the site has it: of what is no page or picture of it, the path."""
     if re.match(r"[a-z]+:", match["target"]):
         return match[0]
     path = Path(os.path.normpath(folder / match["target"]))
@@ -78,7 +86,8 @@ def _link(match: re.Match[str], folder: Path) -> str:
     if not path.exists():
         sys.exit(f"error: {match[0]} of a page in {folder} links to nothing")
     if path.parent != DOCS:
-        return match["text"][1:-1]
+        text, file = match["text"][1:-1], path.relative_to(ROOT).as_posix()
+        return text if path.name in text else f"{text}: `{file}`"
     return f"{match['text']}({path.name}{match['heading'] or ''})"
 
 

@@ -111,12 +111,25 @@ def test_links_of_the_site():
     assert build.page("[a](https://a.b/c) [d](../README.md#parity)", build.DOCS) == (
         "[a](https://a.b/c) [d](index.md#parity)"
     )
-    readme = "[a](docs/export.md#export) [`train.py`](train.py) ![b](docs/loss_curves.png)"
+    readme = (
+        "[a](docs/export.md#export) [`train.py`](train.py) [b](train.py) ![c](docs/loss_curves.png)"
+    )
     assert build.page(readme, build.ROOT) == (
-        "[a](export.md#export) `train.py` ![b](loss_curves.png)"
+        "[a](export.md#export) `train.py` b: `train.py` ![c](loss_curves.png)"
     )
     with pytest.raises(SystemExit, match=r"nothing\.md"):
         build.page("[a](nothing.md)", build.DOCS)
+
+
+def test_long_names_in_tables_break_after_underscores():
+    name = "test_a_name_of_many_many_words"
+    breakable = f"<code>{name.replace('_', '_<wbr>')}</code>"
+    assert build.page(f"| a | `{name}`, `{name}` |", build.DOCS) == (
+        f"| a | {breakable}, {breakable} |"
+    )
+    assert build.page(f"(`{name}`) | `short_name` |", build.DOCS) == (
+        f"(`{name}`) | `short_name` |"
+    )
 
 
 def test_fields_say_default_and_comment():
