@@ -72,8 +72,7 @@ def load(
 
 
 def _fraction(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and 0 <= value < 1:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
         return float(value)
     raise UserError(
         f"validation is a fraction of the training images; expected 0 <= fraction < 1, got "
