@@ -24,14 +24,15 @@ def each(names: list[str]) -> list:
 
 
 @functools.cache
-def abstract(name: str, dtype: str = "float32") -> Classifier:
-    return create_model(name, abstract=True, dtype=dtype)
+def abstract(name: str) -> Classifier:
+    """A model in shapes, which computes in bfloat16; one for all tests, which leave it as it is."""
+    return create_model(name, abstract=True, dtype="bfloat16")
 
 
 @functools.cache
 def shapes(name: str) -> tuple[Classifier, dict]:
     """What `name` returns for two of the smallest images, computing in bfloat16; and the model."""
-    model = abstract(name, "bfloat16")
+    model = abstract(name)
     height, width = model.image_size or (max(model.min_size, 32),) * 2
     return model, evaluated(model, (2, height, width, 3))
 
