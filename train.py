@@ -1,27 +1,9 @@
-r"""Trains an image classifier.
-
-    python train.py --config=configs/resnext.py
-    python train.py --config=configs/resnext.py:cifar10 --config.batch_size=64 --workdir=runs/mine
-
-As one of several processes, on one host or many, each with the same folder to write to:
-
-    srun python train.py --config=configs/resnext.py --workdir=DIR
-    python train.py --config=configs/resnext.py --workdir=DIR \
-        --coordinator=HOST:PORT --num_processes=2 --process_id=0
-    python train.py --config=configs/resnext.py --workdir=DIR --coordinator=auto
-
-The first is for launchers that say so (SLURM, Open MPI, TPU pods on GKE); the last lets JAX
-look for them (Cloud TPU pods, Kubernetes).
-
-Started again with the same command and --workdir, an interrupted run goes on where it stopped.
-"""
+"""Trains an image classifier: `python train.py --help` tells how, as `flaxzoo train --help`."""
 
 import sys
 
-from flaxzoo.cli import run_command, train_command
+from flaxzoo.cli import run_command
+from flaxzoo.commands import train
 
 if __name__ == "__main__":
-    if {"--help", "-h"} & set(sys.argv):
-        print(__doc__)
-        sys.exit(0)
-    sys.exit(run_command(lambda: train_command(sys.argv[1:])))
+    sys.exit(run_command(lambda: train.run(sys.argv[1:])))

@@ -220,7 +220,7 @@ def helps() -> str:
     os.environ["COLUMNS"] = "96"  # of the terminal that argparse writes for
     sections = []
     for name, what in commands.COMMANDS.items():
-        said = _train_help() if name == "train" else _help([name])
+        said = _help([name])
         if name == "data":
             said += "\n\n" + _help(["data", "prepare"])
         sections.append(f"## {name}\n\n{what[0].upper()}{what[1:]}.\n\n```text\n{said}\n```")
@@ -231,10 +231,6 @@ def _help(command: list[str]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         commands.run([*command, "--help"])
     return out.getvalue().strip()
-
-
-def _train_help() -> str:
-    return (ast.get_docstring(ast.parse((ROOT / "train.py").read_text("utf-8"))) or "").strip()
 
 
 GENERATED: dict[str, Callable[[], str]] = {

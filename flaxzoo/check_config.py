@@ -10,24 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 from flaxzoo.config import POLICIES, Config
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 
 
-def check(config: Any) -> None:
-    """Refuses values of the wrong type and values that no run can have.
+def check(config: Any) -> Config:
+    """Returns the config; refuses values of the wrong type and values that no run can have.
 
     Raises:
         UserError: names the field as the command line does, what it holds and what it takes.
     """
     if not isinstance(config, Config):
-        raise UserError(
-            f"get_config must return a flaxzoo.config.Config; got {type(config).__name__}."
-        )
+        raise UserError(f"get_config must return a flaxzoo.config.Config; got {shown(config)}.")
     _check_types(config, "config")
     for name, valid, expected in LIMITS:
         value = operator.attrgetter(name)(config)
         if value is not None and not valid(value):
-            raise UserError(f"config.{name} must be {expected}; got {value!r}.")
+            raise UserError(f"config.{name} must be {expected}; got {shown(value)}.")
     if config.shard_params and config.parallel != "jit":
         raise UserError("config.shard_params needs config.parallel=jit.")
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
@@ -49,6 +47,7 @@ def check(config: Any) -> None:
             "config.data.crop='random_resized' already cuts random boxes, on the host: "
             f"leave config.augment.crop_scale empty; got {config.augment.crop_scale}."
         )
+    return config
 
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
@@ -80,6 +79,9 @@ def _range_within(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
     return valid, f"two numbers, the smaller first, above {low} and at most {high}"
 
 
+_MOST_PIXELS = 2**16  # along a side: a JPEG has no more
+_MOST = 2**31  # integers are counters of 32 bits
+_SMALLEST, _GREATEST = 2.0**-126, 2.0**127  # normal numbers of float32
 _POSITIVE = (lambda value: value > 0), "positive"
 
 # What a field may hold besides what its type says, and besides None where that is allowed.
@@ -93,11 +95,11 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("dtype", *_one_of("auto", "float32", "bfloat16", "float16")),
     ("parallel", *_one_of("jit", "pmap")),
     ("batch_norm", *_one_of("global", "per_device")),
-    ("data.image_size", *_from(0)),
+    ("data.image_size", *_from(0, _MOST_PIXELS)),
     ("data.train_sizes", lambda sizes: all(size > 0 for size in sizes), "positive"),
     ("data.crop", *_one_of("resize", "center", "random_resized")),
     ("data.sampling", *_one_of("shuffle", "balanced")),
-    ("data.resize", *_from(0)),
+    ("data.resize", *_from(0, _MOST_PIXELS)),
     ("data.interpolation", *_or_none(_one_of("bilinear", "bicubic"))),
     ("data.validation", *_from(0, 1)),
     ("data.std", lambda std: all(s > 0 for s in std), "positive"),
@@ -111,7 +113,7 @@ LIMITS: list[tuple[str, Callable[[Any], bool], str]] = [
     ("augment.saturation", *_from(0)),
     ("augment.hue", *_within(0, 0.5)),
     ("augment.policy", *_or_none(_one_of(*POLICIES))),
-    ("augment.policy_ops", *_from(1)),
+    ("augment.policy_ops", *_within(1, 100)),
     ("augment.policy_magnitude", *_within(0, 30)),
     ("augment.mixup", *_from(0)),
     ("augment.cutmix", *_from(0)),
@@ -188,12 +190,19 @@ def _as_type(value: Any, hint: Any, name: str) -> Any:
         return tuple(_as_type(v, typing.get_args(hint)[0], f"{name}[{i}]")
                      for i, v in enumerate(value))  # fmt: skip
     if hint is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < _MOST**2 else math.inf
     if type(value) is not hint:
         expected = str(hint) if isinstance(hint, types.GenericAlias) else hint.__name__
-        raise UserError(f"{name} must be of type {expected}; got {value!r}.")
+        raise UserError(f"{name} must be of type {expected}; got {shown(value)}.")
     if hint is float and not math.isfinite(value):
         raise UserError(f"{name} must be a finite number; got {value!r}.")
+    if hint is float and value and not _SMALLEST <= abs(value) <= _GREATEST:
+        raise UserError(
+            f"{name} must be 0 or from {_SMALLEST:.1g} to {_GREATEST:.1g}, as float32 has it; "
+            f"got {value!r}."
+        )
+    if hint is int and abs(value) >= _MOST and name != "config.seed":
+        raise UserError(f"{name} must be below {_MOST}; got {shown(value)}.")
     return value
 
 

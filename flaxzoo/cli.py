@@ -114,6 +114,8 @@ def parse_train_flags(argv: Arguments, several_processes: bool = False) -> tuple
         group, _, leaf = name.rpartition(".")
         setattr(operator.attrgetter(group)(config) if group else config, leaf, None)
     check(config)
+    if workdir_flag.value == "":
+        raise UserError("--workdir must be a path; got an empty string: leave it out for runs/.")
     if several_processes and not workdir_flag.value:
         raise UserError("several processes need --workdir=DIR, a folder that all of them see.")
     default = f"runs/{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flaxzoo.arguments import nearby
 from flaxzoo.errors import UserError
 from flaxzoo.report.curves import Metrics
 from flaxzoo.report.figure import new_figure, png
 from flaxzoo.report.markup import document, duration, percent, picture, section, table
+from flaxzoo.saved_model import is_saved
 from flaxzoo.sources import read_json
 from flaxzoo.training.run import flat, read_metrics, score
 
@@ -129,16 +131,22 @@ def comparison_page(runs: Sequence[RunFolder]) -> str:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    if (folder / "config.json").is_file():
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; expected a workdir{nearby(folder)}")
+    if _is_run(folder):
         return [folder]
-    found = sorted(path.parent for path in folder.glob("*/config.json"))
+    found = sorted(path.parent for path in folder.glob("*/config.json") if _is_run(path.parent))
     if not found:
-        what = "no run in" if folder.is_dir() else "no folder"
         raise UserError(
-            f"{what} {folder}; expected a workdir of train.py (with config.json), or a folder of "
-            "such."
+            f"no run in {folder}; expected a workdir of train.py (with config.json), or a folder "
+            "of such."
         )
     return found
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it is a workdir: models of `save_pretrained` have a config.json, too."""
+    return (folder / "config.json").is_file() and not is_saved(folder)
 
 
 def _read(folder: Path, name: str) -> RunFolder:

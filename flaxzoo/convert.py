@@ -23,8 +23,9 @@ import numpy as np
 from flax import nnx
 
 from flaxzoo.adaptation import NAMINGS, Loaded, check_padding, fit, listed, set_eps
-from flaxzoo.errors import UserError, unknown
-from flaxzoo.layers.module import assign, named_buffers, named_variables, value_of
+from flaxzoo.arguments import flag, one_of, path, text
+from flaxzoo.errors import UserError
+from flaxzoo.layers.module import assign, checked_model, named_buffers, named_variables, value_of
 from flaxzoo.weight_files import read_state_dict, without_prefixes
 
 _TORCH_LEAF = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -54,14 +55,18 @@ def _is_kernel(name: str) -> bool:
     return name.rpartition(".")[2] == "kernel"
 
 
-def to_torch(model: nnx.Module) -> OrderedDict[str, Any]:
+def to_torch(model: nnx.Module | object) -> OrderedDict[str, Any]:
     """Returns the state_dict of the torch twin of `model`: torch's names, NumPy arrays.
 
     torch takes it with `load_state_dict(strict=True)` after `torch.from_numpy` on each value, which
     is best put in its place. A new dict of them would lose `_metadata`, where torch keeps the
     version of a model; torchvision's MNASNet refuses weights without. Of an abstract model the
     values are jax.ShapeDtypeStruct in torch's shapes.
+
+    Raises:
+        UserError: it is no model.
     """
+    model = checked_model(model)
     state_dict: Any = OrderedDict()
     state_dict._metadata = {"": {"version": getattr(model, "version", 1)}}  # torch's default
     for name, variable in named_variables(model).items():
@@ -88,12 +93,12 @@ def _exported(dtype: np.dtype) -> np.dtype:
 
 
 def load_torch(
-    model: nnx.Module,
+    model: nnx.Module | object,
     source: Mapping[str, Any] | str | Path | object,  # object: a slip gets a UserError
     *,
-    adapt: bool = False,
-    naming: str = "auto",
-    source_name: str | None = None,
+    adapt: bool | object = False,
+    naming: str | object = "auto",
+    source_name: str | object | None = None,
 ) -> Loaded:
     """Fills `model` in place with the weights of its torch twin.
 
@@ -115,8 +120,12 @@ def load_torch(
             model is left as it was. Also a source that is not what it should be, or of a model of
             timm's that pads as TensorFlow does.
     """
+    model = checked_model(model)
+    variables = {torch_name(name): (name, v) for name, v in named_variables(model).items()}
+    adapt = flag("adapt", adapt)
+    source_name = None if source_name is None else text("source_name", source_name)
     if isinstance(source, str | Path):
-        source_name, source = str(source), read_state_dict(source)
+        source_name, source = str(source), read_state_dict(path("source", source))
     if not isinstance(source, Mapping):
         raise UserError(
             "weights come as a state_dict or as the path of a file of them; "
@@ -124,9 +133,7 @@ def load_torch(
         )
     if odd := [key for key in source if not isinstance(key, str)]:
         raise UserError(f"a state_dict has names for keys; got {odd[0]!r}.")
-    if naming not in NAMINGS:
-        raise unknown("naming", naming, NAMINGS)
-    variables = {torch_name(name): (name, v) for name, v in named_variables(model).items()}
+    naming = one_of("naming", naming, NAMINGS)
     shapes = {key: _torch_shape(name, v.shape) for key, (name, v) in variables.items()}
     given = {key: _as_numpy(value) for key, value in without_prefixes(source).items()}
     given, loaded = fit(model, given, shapes, adapt=adapt, naming=naming)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 100  # characters of a value in a message
+
 
 class UserError(ValueError):
     """A slip in a name, value, file or flag: the command line prints it and exits with 2.
@@ -15,7 +17,9 @@ class InputError(UserError):
     """In the middle of a run, the next images cannot be had; everything before them was whole."""
 
 
-def unknown(kind: str, got: str, known: Iterable[str], near: list[str] | None = None) -> UserError:
+def unknown(
+    kind: str, got: object, known: Iterable[str], near: list[str] | None = None
+) -> UserError:
     """Returns the error for a name that is not in a table, with the nearest names that are.
 
     Args:
@@ -28,4 +32,14 @@ def unknown(kind: str, got: str, known: Iterable[str], near: list[str] | None = 
     near = near or difflib.get_close_matches(str(got), known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     listed = known if len(known) <= 12 else [*known[:12], f"... ({len(known)} in all)"]
-    return UserError(f"unknown {kind} {got!r}{hint} known: {', '.join(listed) or 'none'}")
+    return UserError(f"unknown {kind} {shown(got)}{hint} known: {', '.join(listed) or 'none'}")
+
+
+def shown(value: object) -> str:
+    """Returns what a message says of a value that was got: its repr, in one line, cut where long.
+
+    >>> shown([1.5, "a"])
+    "[1.5, 'a']"
+    """
+    line = " ".join(repr(value).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

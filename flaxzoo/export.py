@@ -31,7 +31,7 @@ from flax import nnx
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.export_formats import FORMATS, OF_WEIGHTS, WRITERS, Images, Logits, Source
 from flaxzoo.layers import BatchNorm
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, integer, two_sides
 from flaxzoo.parity import TOLERANCES
 from flaxzoo.trained import Trained
 from flaxzoo.training.state import split_model
@@ -191,8 +191,7 @@ def _height_and_width(source: Source, image_size: int | tuple[int, int] | None) 
         raise UserError(
             f"nothing says which size of image {source.name} is to take: set image_size."
         )
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return integer("image_size", height, 1), integer("image_size", width, 1)
+    return two_sides(image_size)
 
 
 def _random_batches(shape: tuple[int, int, int], sizes: Sequence[int]) -> list[Images]:

@@ -13,7 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from flaxzoo.errors import UserError
+from flaxzoo.arguments import number, path, text
+from flaxzoo.errors import UserError, shown
 
 INPUTS = "/kaggle/input"
 # What is attached lies in INPUTS/NAME, INPUTS/datasets/OWNER/NAME or INPUTS/notebooks/OWNER/NAME.
@@ -21,7 +22,7 @@ _DEPTHS = range(4)
 _STOPPED = 128 + signal.SIGTERM
 
 
-def run(command: str, hours: float = 0.0) -> None:
+def run(command: str | object, hours: float | object = 0.0) -> None:
     """Runs a command line and prints what it says as it says it.
 
     The notebook's stop button ends it with SIGTERM, and so do `hours`: training then saves, and the
@@ -33,8 +34,9 @@ def run(command: str, hours: float = 0.0) -> None:
 
     Raises:
         CalledProcessError: it failed; why is printed.
+        UserError: it is no command line, or there is no such program.
     """
-    words = shlex.split(command)
+    hours, words = number("hours", hours, 0), _words(command)
     words[:1] = [sys.executable] if words[0] == "python" else words[:1]
     # Kernels set it, and rich would redraw a bar ten times a second, each time as a new line.
     environment = {k: v for k, v in os.environ.items() if k != "FORCE_COLOR"}
@@ -60,10 +62,12 @@ def run(command: str, hours: float = 0.0) -> None:
     if late.is_set() and code in (_STOPPED, -signal.SIGTERM):
         print(f"stopped after {hours:g} hours")
     elif code:
-        raise subprocess.CalledProcessError(code, command)
+        raise subprocess.CalledProcessError(code, str(command))
 
 
-def workdir(name: str, folder: str | Path, inputs: str | Path = INPUTS) -> Path:
+def workdir(
+    name: str | object, folder: str | Path | object, inputs: str | Path | object = INPUTS
+) -> Path:
     """Returns the folder of a run, with what an earlier session saved of it.
 
     Kaggle keeps a session's /kaggle/working as the output of that version of the notebook, and
@@ -74,10 +78,14 @@ def workdir(name: str, folder: str | Path, inputs: str | Path = INPUTS) -> Path:
         name: of the run's folder.
         folder: where runs are kept.
         inputs: where attached outputs are; it need not exist.
+
+    Raises:
+        UserError: one of them is no path, or no string.
     """
     from flaxzoo.checkpoint import saved_steps
 
-    target = Path(folder) / name
+    name, inputs = str(path("name", name)), path("inputs", inputs)
+    target = path("folder", folder) / name
     if saved_steps(target / "checkpoints"):
         return target
     saved = {run: max(saved_steps(run / "checkpoints"), default=0) for run in _find(name, inputs)}
@@ -88,7 +96,7 @@ def workdir(name: str, folder: str | Path, inputs: str | Path = INPUTS) -> Path:
     return target
 
 
-def input_folder(end: str, inputs: str | Path = INPUTS) -> Path:
+def input_folder(end: str | object, inputs: str | Path | object = INPUTS) -> Path:
     """Returns the folder of attached data whose path ends with `end`.
 
     Kaggle has changed what comes before the name of a data set, so that it is looked for.
@@ -96,7 +104,8 @@ def input_folder(end: str, inputs: str | Path = INPUTS) -> Path:
     Raises:
         UserError: there is none, or more than one.
     """
-    found = [path for path in _find(end, inputs) if path.is_dir()]
+    end, inputs = str(path("end", end)), path("inputs", inputs)
+    found = [place for place in _find(end, inputs) if place.is_dir()]
     if len(found) == 1:
         return found[0]
     held = sorted(str(p.relative_to(inputs)) for n in (1, 2, 3) for p in _below(inputs, n))
@@ -104,6 +113,20 @@ def input_folder(end: str, inputs: str | Path = INPUTS) -> Path:
         f"expected one folder .../{end} in {inputs}; "
         + (f"found {', '.join(map(str, found))}." if found else f"it has {_first(held)}.")
     )
+
+
+def _words(command: object) -> list[str]:
+    """Returns the words of a command line, the first of which is a program that there is."""
+    line = text("command", command, "a command line")
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UserError(
+            f"command must be quoted as in a shell; got {shown(line)}: {error}"
+        ) from None
+    if not words or not (words[0] == "python" or shutil.which(words[0])):
+        raise UserError(f"command must begin with a program that is here; got {shown(line)}.")
+    return words
 
 
 def _find(end: str, inputs: str | Path) -> list[Path]:

@@ -11,25 +11,29 @@ from typing import Any
 
 from flax import nnx
 
+from flaxzoo.arguments import text
 from flaxzoo.convert import torch_name
 from flaxzoo.errors import UserError
 from flaxzoo.layers import named_variables
 
 
-def named_parameters(model: nnx.Module, pattern: str = "") -> dict[str, nnx.Param]:
+def named_parameters(
+    model: nnx.Module | object, pattern: str | object = ""
+) -> dict[str, nnx.Param]:
     """Returns the parameters of `model` in whose torch names `pattern` is found, by dotted name.
 
     Running statistics are none. The empty pattern is found in every name.
 
     Raises:
-        UserError: the pattern is no regular expression, or is found nowhere.
+        UserError: it is no model, or the pattern is no regular expression, or is found nowhere.
 
     >>> from flaxzoo import create_model
     >>> list(named_parameters(create_model("resnet18", abstract=True), "^fc[.]"))
     ['fc.bias', 'fc.kernel']
     """
     parameters: dict[str, Any] = named_variables(model, nnx.Param)
-    return {name: parameters[name] for name in find(pattern, parameters, "pattern")}
+    found = find(text("pattern", pattern, "a regular expression"), parameters, "pattern")
+    return {name: parameters[name] for name in found}
 
 
 def find(pattern: str, names: Collection[str], where: str) -> list[str]:

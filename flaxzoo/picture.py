@@ -6,7 +6,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from flaxzoo.arguments import check_output
 from flaxzoo.errors import UserError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pdf")
 
 
 def thumbnail(
@@ -21,6 +24,16 @@ def thumbnail(
     square = Image.new("RGB", (pixels, pixels), (235, 235, 235))
     square.paste(picture.resize(size, method), ((pixels - size[0]) // 2, (pixels - size[1]) // 2))
     return np.asarray(square)
+
+
+def check_ending(path: str | Path) -> None:
+    """Refuses a file that no picture can be written to, before anything is drawn.
+
+    Raises:
+        UserError: it has no ending of a picture, or there is no such folder.
+    """
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.SAVE}
+    check_output(str(path), endings & set(ENDINGS))
 
 
 def write(picture: Image.Image, path: Path) -> None:

@@ -24,9 +24,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flaxzoo.arguments import one_of, text
 from flaxzoo.config import PHOTOGRAPHS, Config, data_config
 from flaxzoo.data.options import COLUMNS
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.errors import UserError, shown, unknown
 from flaxzoo.models.info import model_info
 
 Settings = dict[str, Any]
@@ -235,13 +236,13 @@ def upsampled(size: int) -> Settings:
 
 
 def choose(
-    arg: str,
+    arg: str | object,
     *,
-    digits: Settings,
-    small: Settings,
-    imagenet: Mapping[str, Settings],
-    cifar: Settings | None = None,
-    variants: Mapping[str, Mapping[str, Settings]] | None = None,
+    digits: Settings | object,
+    small: Settings | object,
+    imagenet: Mapping[str, Settings] | object,
+    cifar: Settings | object | None = None,
+    variants: Mapping[str, Mapping[str, Settings]] | object | None = None,
 ) -> Config:
     """Returns the config that the argument of a config file asks for.
 
@@ -257,15 +258,16 @@ def choose(
         variants: by recipe and variant, what that one changes of a recipe for ImageNet.
 
     Raises:
-        UserError: an option or a recipe that does not exist.
+        UserError: an option or a recipe that does not exist, or one that is no dict of settings.
     """
-    source, options = parse(arg)
+    cifar, variants = _table("cifar", cifar), _table("variants", variants)
+    source, options = parse(text("arg", arg, "SOURCE[,recipe=NAME][,model=NAME]"))
     kind = source.partition("=")[0]
     if kind in PHOTOGRAPHS:
-        recipe = options.get("recipe", next(iter(imagenet)))
-        if recipe not in imagenet:
-            raise unknown("recipe", recipe, imagenet)
-        settings = choose_model(imagenet[recipe], options, (variants or {}).get(recipe, {}))
+        imagenet = _table("imagenet", imagenet)
+        recipe = one_of("recipe", options.get("recipe", next(iter(imagenet), "")), imagenet)
+        changes = _table(f"variants[{recipe!r}]", variants.get(recipe, {}))
+        settings = choose_model(_recipe(recipe, imagenet[recipe]), options, changes)
         settings |= evaluated(settings["model.name"], recipe)
         settings = settings if kind == "imagenet2012" else for_thousands(settings)
         return config_of(source, settings)
@@ -273,8 +275,28 @@ def choose(
         raise UserError(
             f"recipe= chooses among those for ImageNet and folders of images; got {arg!r}."
         )
-    settings = digits if kind == "digits" else _small(kind, small, cifar or {})
+    if kind == "digits":
+        settings = _recipe("digits", digits)
+    else:
+        settings = _small(kind, _recipe("small", small), cifar)
     return config_of(source, choose_model(settings, options))
+
+
+def _table(name: str, value: object) -> dict[str, Any]:
+    """Returns what `choose` takes as a dict by name, empty where it is None."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    raise UserError(f"{name} must be a dict with strings for keys; got {shown(value)}.")
+
+
+def _recipe(name: str, value: object) -> Settings:
+    """Returns settings, among which is a model."""
+    settings = _table(name, value)
+    if not isinstance(settings.get("model.name"), str):
+        raise UserError(f"the recipe {name} must have a 'model.name'; got {shown(value)}.")
+    return settings
 
 
 def evaluated(model: str, recipe: str) -> Settings:

@@ -18,12 +18,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flaxzoo.adaptation import set_eps
+from flaxzoo.arguments import integer, nearby, path
 from flaxzoo.convert import load_torch, to_torch
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.errors import UserError, shown, unknown
 from flaxzoo.json_text import parse_json
 from flaxzoo.layers import BatchNorm
 from flaxzoo.models import VARIANTS, create_model
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier
 from flaxzoo.models.info import PREPARATION
 from flaxzoo.version import __version__
 from flaxzoo.weight_files import read_state_dict
@@ -68,10 +69,10 @@ class SavedConfig:
 
 def save_pretrained(
     model: Classifier | object,  # "| object" where a slip is answered with a UserError
-    folder: str | Path,
+    folder: str | Path | object,
     *,
-    classes: Iterable[str] = (),
-    preparation: "Mapping[str, Any] | Weights | Preparation | None" = None,
+    classes: Iterable[str] | object = (),
+    preparation: "Mapping[str, Any] | Weights | Preparation | object | None" = None,
 ) -> Path:
     """Writes a model of `create_model` to a folder, and returns the folder.
 
@@ -88,11 +89,12 @@ def save_pretrained(
             another number, the preparation lacks something, or the folder cannot be written or
             holds another program's config.json.
     """
+    target = path("folder", folder)
     config = config_of(model, classes=classes, preparation=preparation)
     weights = to_torch(cast(Classifier, model))
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in weights.values()):
         raise UserError("this model has no values to save: create it without abstract=True.")
-    return write_saved(Path(folder), config, weights)
+    return write_saved(target, config, weights)
 
 
 def write_saved(folder: Path, config: SavedConfig, weights: Mapping[str, np.ndarray]) -> Path:
@@ -124,7 +126,10 @@ def write_saved(folder: Path, config: SavedConfig, weights: Mapping[str, np.ndar
 
 
 def from_pretrained(
-    folder: str | Path, *, dtype: DTypeLike = jnp.float32, param_dtype: DTypeLike = jnp.float32
+    folder: str | Path | object,
+    *,
+    dtype: DTypeLike | object = jnp.float32,
+    param_dtype: DTypeLike | object = jnp.float32,
 ) -> Classifier:
     """Returns the model in a folder of `save_pretrained`, in evaluation mode.
 
@@ -137,7 +142,7 @@ def from_pretrained(
     Raises:
         UserError: the folder is none of save_pretrained, incomplete or damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = path("folder", folder)
     config, weights = read_config(folder), _read_weights(folder)
     model = create_model(
         config.model, num_classes=config.num_classes, in_channels=config.in_channels,
@@ -168,11 +173,15 @@ def read_config(folder: str | Path) -> SavedConfig:
 
     folder = Path(folder).expanduser()
     path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        what = ", but a file." if folder.exists() else nearby(folder)
+        raise UserError(f"{folder} is no folder of a saved model{what}")
     if not path.is_file():
-        held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        what = f"holds {', '.join(held[:8]) or 'nothing'}" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} is no saved model, or an incomplete one: it has no {CONFIG_FILE}"
-                        f"; it {what}.")  # fmt: skip
+        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{folder} is no saved model, or an incomplete one: it has no {CONFIG_FILE}; "
+            f"it holds {held}."
+        )
     saved = read_json(path)
     if saved.pop(_MARK, None) is None:
         held = ", ".join(sorted(saved)[:8]) or "nothing"
@@ -221,8 +230,8 @@ def eps_of(model: nnx.Module) -> str:
 def config_of(
     model: object,
     *,
-    classes: Iterable[str] = (),
-    preparation: "Mapping[str, Any] | Weights | Preparation | None" = None,
+    classes: Iterable[str] | object = (),
+    preparation: "Mapping[str, Any] | Weights | Preparation | object | None" = None,
 ) -> SavedConfig:
     """Returns the config of a model, with or without values; see `save_pretrained`.
 
@@ -240,21 +249,34 @@ def config_of(
         in_channels=model.in_channels,
         options=dict(model.variant_options),
         eps=eps_of(model),
-        classes=tuple(map(str, classes)),
+        classes=_names(classes),
         preparation=_preparation(preparation),
     )
     return _checked(config)
 
 
+def _names(classes: object) -> tuple[str, ...]:
+    """Returns the names of classes, which may be numbers; one string is no list of them."""
+    if isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping):
+        return tuple(map(str, classes))
+    raise UserError(f"classes must be a list of names; got {shown(classes)}.")
+
+
 def _preparation(given: Any) -> dict[str, Any]:
     """Returns the fields that say how images are prepared, from whatever has them; {} from None."""
-    if given is None or given == {}:
+    if given is None or (isinstance(given, Mapping) and not given):
         return {}
-    values = given if isinstance(given, Mapping) else vars(given)
+    values = given if isinstance(given, Mapping) else getattr(given, "__dict__", None)
+    if values is None:
+        raise UserError(
+            f"a preparation of images is a dict of {', '.join(PREPARATION)}, or what "
+            f"model_info(NAME).weights holds; got {shown(given)}."
+        )
     found = {name: values[name] for name in PREPARATION if name in values}
     if len(found) < len(PREPARATION):
         raise UserError(
-            f"a preparation of images says {', '.join(PREPARATION)}; got {', '.join(values)}."
+            f"a preparation of images says {', '.join(PREPARATION)}; got "
+            f"{', '.join(map(str, values)) or 'a ' + type(given).__name__}."
         )
     found = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     for name in ("image_size", "resize"):
@@ -262,7 +284,7 @@ def _preparation(given: Any) -> dict[str, Any]:
     for name in ("mean", "std"):
         numbers = found[name] if isinstance(found[name], tuple) else ()
         if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-            raise UserError(f"{name} is a number for each channel; got {found[name]!r}.")
+            raise UserError(f"{name} is a number for each channel; got {shown(found[name])}.")
     if not isinstance(found["interpolation"], str):
         raise UserError(f"interpolation is a name; got {found['interpolation']!r}.")
     return found

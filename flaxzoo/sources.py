@@ -3,7 +3,6 @@
 `flaxzoo.create_model(pretrained=...)`, `config.init_from` and `flaxzoo convert` all ask here.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from flaxzoo import pretrained
-from flaxzoo.errors import UserError
+from flaxzoo.arguments import nearby
+from flaxzoo.arguments import path as checked_path
+from flaxzoo.errors import UserError, shown
 from flaxzoo.json_text import parse_json
 from flaxzoo.models import options_of, takes
 from flaxzoo.models.info import PREPARATION, model_info
@@ -92,12 +93,12 @@ def open_source(given: object, model: str, what: str = "pretrained") -> Source:
     if not isinstance(given, str | Path):
         raise UserError(
             f"{what} takes True, the name of published weights, or the path of a file of weights, "
-            f"a run or a saved model; got {given!r}."
+            f"a run or a saved model; got {shown(given)}."
         )
     if isinstance(given, str) and pretrained.is_name(given, model):
         # whatever lies here under that name: ./resnet50 is a path
         return _file_source(pretrained.find(given, model))
-    path = Path(given).expanduser()
+    path = checked_path(what, given)
     if not path.exists():
         if "/" in str(given) or path.suffix.lower() in SUFFIXES:
             raise _no_such(path, what)
@@ -199,7 +200,4 @@ def _other(what: str, model: str) -> str:
 
 
 def _no_such(path: Path, what: str) -> UserError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = [repr(str(path.parent / n)) for n in difflib.get_close_matches(path.name, siblings, 3)]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return UserError(f"{what}: there is no file or folder {str(path)!r}{hint}")
+    return UserError(f"{what}: there is no file or folder {str(path)!r}{nearby(path)}")

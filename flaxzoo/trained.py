@@ -17,6 +17,7 @@ import numpy as np
 
 from flaxzoo import data, pretrained
 from flaxzoo.adaptation import fit, numbers_of, set_eps
+from flaxzoo.arguments import nearby
 from flaxzoo.checkpoint import saved_steps
 from flaxzoo.config import PHOTOGRAPHS, Config, DataConfig
 from flaxzoo.conversion import identify
@@ -176,6 +177,8 @@ def read_class_names(path: Path, number: int) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         names = parse_json(text) if text.lstrip().startswith("[") else text.splitlines()
+    except FileNotFoundError:
+        raise UserError(f"no such file of names of classes: {path}{nearby(path)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read names of classes in {path}: {error}") from None
     if len(names) != number or not all(isinstance(name, str) for name in names):
@@ -226,7 +229,8 @@ def _read(of: str, variant: str, kind: str) -> tuple[Source, str]:
             pretrained.choose(of, of)  # raises: nothing is published of it
         raise UserError(
             f"there is no run, no file and nothing published by the name {of!r}; expected the "
-            "folder of a run, MODEL=FILE, or a name like resnet50 or resnet50.IMAGENET1K_V1."
+            "folder of a run, MODEL=FILE, or a name like resnet50 or resnet50.IMAGENET1K_V1"
+            f"{nearby(of)}"
         )
     variant = variant or source.model or pretrained.model_of_file(Path(source.path).name) or ""
     return source, variant or identify(source).model.variant

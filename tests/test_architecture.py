@@ -27,10 +27,11 @@ PROJECT = ("flaxzoo", "torch_ref", "tests", "parity_tests", "benchmarks", "confi
 # Files whose imports must all be in a list: of the project's modules, and of others if given.
 ONLY = {
     "torch_ref/*.py": (["torch_ref"], OUTSIDE),
-    "flaxzoo/layers/*.py": (["flaxzoo.layers", "flaxzoo.errors"], OUTSIDE),
+    "flaxzoo/layers/*.py": (["flaxzoo.layers", "flaxzoo.arguments", "flaxzoo.errors"], OUTSIDE),
     "flaxzoo/models/*.py": (
         [
             "flaxzoo.layers",
+            "flaxzoo.arguments",
             "flaxzoo.errors",
             "flaxzoo.models",
             "flaxzoo.convert",
@@ -40,7 +41,13 @@ ONLY = {
         OUTSIDE,
     ),
     "flaxzoo/convert.py": (
-        ["flaxzoo.adaptation", "flaxzoo.errors", "flaxzoo.layers.module", "flaxzoo.weight_files"],
+        [
+            "flaxzoo.adaptation",
+            "flaxzoo.arguments",
+            "flaxzoo.errors",
+            "flaxzoo.layers.module",
+            "flaxzoo.weight_files",
+        ],
         ["numpy", "flax", "jax", "collections", "pathlib", "typing"],
     ),
 }

@@ -111,6 +111,22 @@ def test_a_slip_in_the_file_is_explained(tmp_path, body, words):
         parse_train_flags([f"--config={write_config(tmp_path, body)}"])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("learning_rate", 1e39, r"from 1e-38 to 2e\+38, as float32 has it; got 1e\+39"),
+        ("learning_rate", 1e-46, "as float32 has it; got 1e-46"),
+        ("learning_rate", 10**400, "must be a finite number; got inf"),
+        ("batch_size", 2**31, "below 2147483648; got 2147483648"),
+    ],
+)
+def test_a_value_that_no_float32_or_counter_holds_is_refused(field, value, words):
+    config = Config()
+    setattr(config.optimizer if field == "learning_rate" else config, field, value)
+    with pytest.raises(UserError, match=words):
+        check(config)
+
+
 def test_an_int_stands_for_a_float_and_a_list_for_a_tuple():
     config = Config()
     config.data.mean = [0, 1, 0.5]

@@ -83,7 +83,7 @@ def test_commands_of_a_block():
         ("python train.py --config=configs/nothing.py", UserError),
         ("python train.py --config=configs/resnet.py --config.bacth_size=1", UserError),
         ("srun python train.py --config=configs/resnet.py --process_id=0", UserError),
-        ("flaxzoo evaluate runs/a --no-such-flag", SystemExit),
+        ("flaxzoo evaluate runs/a --no-such-flag", UserError),
         ("python -m flaxzoo models 'nothing*'", UserError),
         ("python -m flaxzoo nothing", UserError),
         ("python -m benchmarks.nothing", AssertionError),

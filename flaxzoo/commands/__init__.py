@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises:
         UserError: there is no such command, or it cannot do what it was asked for.
-        SystemExit: it ends with another code than 0, or its flags are wrong.
+        SystemExit: it ends with another code than 0.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         _help()

@@ -8,6 +8,7 @@ from rich.console import Console
 from flaxzoo.augment.grid import read_images, write_grid
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
+from flaxzoo.picture import check_ending
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -24,6 +25,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", default="augmentations.png", metavar="FILE")
     parser.add_argument("--seed", type=int, default=0)
     parsed = parser.parse_args(arguments)
+    check_ending(parsed.out)
     prepare_jax()
     write_grid(read_images(parsed.image), Path(parsed.out), parsed.seed)
     Console(soft_wrap=True).print(f"wrote {parsed.out}")

@@ -2,25 +2,56 @@
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from flaxzoo.errors import unknown
+from flaxzoo.errors import UserError, unknown
 
 Row = Mapping[str, Any]
+_LARGEST = 2**31 - 1  # of what flags count
 
 
-def parser(name: str, description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a slip with UserError, and a misspelt flag with the nearest ones."""
+
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:
+        """Returns the parsed arguments.
+
+        Raises:
+            UserError: a flag is not known, has no value or a wrong one; something is missing.
+        """
+        self.check_flags(args)
+        return super().parse_args(args, namespace)
+
+    def check_flags(self, arguments: Sequence[str], but: str = "") -> None:
+        """Refuses flags that are not known, unless they begin with `but`.
+
+        argparse itself would first tell what is missing: the flag that was meant.
+        """
+        for argument in itertools.takewhile("--".__ne__, arguments):
+            flag = argument.partition("=")[0]
+            known = self._option_string_actions
+            if flag.startswith("--") and flag not in known and not (but and flag.startswith(but)):
+                listed = [name for name in known if name.startswith("--")]
+                raise unknown(f"flag of {self.prog}", flag, listed)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError in place of printing how the command is used."""
+        raise UserError(f"{self.prog}: {message}; {self.prog} --help tells more.")
+
+
+def parser(name: str, description: str, examples: Sequence[str]) -> Parser:
     """Returns the parser of command `name`, whose help ends with `examples`."""
     lines = "\n".join(f"  flaxzoo {name} {example}".rstrip() for example in examples)
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"flaxzoo {name}",
         description=description,
         epilog=f"examples:\n{lines}",
@@ -144,8 +175,9 @@ def positive(what: type[int] | type[float]) -> Callable[[str], Any]:
 
     def read(text: str) -> Any:
         value = what(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"must be positive; got {text}")
+        if not 0 < value <= _LARGEST:
+            limit = f", and at most {_LARGEST}" if value > 0 else ""
+            raise argparse.ArgumentTypeError(f"must be positive{limit}; got {text}")
         return value
 
     read.__name__ = "number"

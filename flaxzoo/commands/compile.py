@@ -1,6 +1,5 @@
 """`flaxzoo compile`: what the training step of a config needs on a TPU that is not there."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,7 +32,9 @@ GIB = 2**30
 
 def run(arguments: Sequence[str]) -> None:
     """Compiles the training step of a config and prints what the compiler says of it."""
-    parsed, overrides = _parser().parse_known_args(arguments)
+    parser = _parser()
+    parser.check_flags(arguments, but="--config.")
+    parsed, overrides = parser.parse_known_args(arguments)
     config, _ = parse_train_flags([f"--config={parsed.config}", *overrides])
     jax.config.update("jax_platforms", "cpu")  # what is computed here needs no accelerator
     devices, core = described_devices(parsed.topology, config.parallel, config.shard_params)
@@ -196,7 +197,7 @@ def _size(number: float | int) -> str:
     return f"{number / GIB:,.2f} GiB" if number >= GIB else f"{number / 2**20:,.1f} MiB"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> common.Parser:
     parser = common.parser(
         "compile",
         "Compiles the training step of a config for a TPU that need not be there, as a run would, "

@@ -8,6 +8,7 @@ from flaxzoo.data import archives, load, originals
 from flaxzoo.data.look import SAMPLE, look
 from flaxzoo.data.options import Options
 from flaxzoo.data.prepare import prepare
+from flaxzoo.picture import check_ending
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -32,6 +33,7 @@ def _look(arguments: Sequence[str]) -> None:
         "--all", action="store_true", help=f"decode every image, not {SAMPLE:,} of each split"
     )
     parsed = parser.parse_args(arguments)
+    check_ending(parsed.output)
     dataset = load(parsed.spec, data_dir=parsed.data_dir, validation=0)
     look(dataset, Path(parsed.output), decode_all=parsed.all)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.explain import draw, explain_file
-from flaxzoo.picture import write
+from flaxzoo.picture import check_ending, write
 from flaxzoo.trained import load_trained, read_class_names
 
 
@@ -38,6 +38,7 @@ def run(arguments: Sequence[str]) -> None:
         help="default: that of the run or of the published weights",
     )  # fmt: skip
     parsed = parser.parse_args(arguments)
+    check_ending(parsed.out)
     prepare_jax()
     trained = load_trained(parsed.model, kind=parsed.weights or "", image_size=parsed.image_size)
     if parsed.classes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flaxzoo.arguments import check_output
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError
@@ -17,6 +18,7 @@ from flaxzoo.trained import load_trained
 def run(arguments: Sequence[str]) -> None:
     """Writes a file that was proved, and a description beside it."""
     parsed = _parser().parse_args(arguments)
+    check_output(str(parsed.out))
     prepare_jax()
     trained = load_trained(_reference(parsed.model, parsed.weights), image_size=parsed.image_size)
     batch = None if parsed.batch == "dynamic" else parsed.batch

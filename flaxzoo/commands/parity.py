@@ -9,6 +9,7 @@ import jax
 from rich.console import Console
 from rich.status import Status
 
+from flaxzoo.arguments import check_output
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError
@@ -89,6 +90,8 @@ def _check(flags: argparse.Namespace) -> None:
         flags.train_steps = 1 if flags.gradients else 3
     elif flags.gradients:
         flags.train_steps = max(1, flags.train_steps)
+    for target in filter(None, (flags.plot, flags.html)):
+        check_output(target)
     if flags.plot and not _compares_losses(flags):
         raise UserError(
             f"--plot draws losses, which are compared in float64 with --train-steps of more than "

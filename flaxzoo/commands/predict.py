@@ -10,7 +10,7 @@ from rich.console import Console
 from flaxzoo.cli import prepare_jax
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError
-from flaxzoo.picture import write
+from flaxzoo.picture import check_ending, write
 from flaxzoo.predict import SHEET, Prediction, draw_sheet, find_images, predict_files
 from flaxzoo.trained import load_trained, read_class_names
 
@@ -20,6 +20,8 @@ NAMED = 5  # unreadable images in a message
 def run(arguments: Sequence[str]) -> None:
     """Prints the likeliest classes of each image."""
     parsed = _parser().parse_args(arguments)
+    if parsed.sheet:
+        check_ending(parsed.sheet)
     paths = find_images(parsed.images)
     prepare_jax()
     trained = load_trained(parsed.model, kind=parsed.weights or "", image_size=parsed.image_size)

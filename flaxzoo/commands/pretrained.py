@@ -7,10 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flaxzoo.arguments import one_of
 from flaxzoo.commands import common
 from flaxzoo.conversion import identify, match
 from flaxzoo.convert import load_torch
 from flaxzoo.errors import UserError
+from flaxzoo.models import VARIANTS
 from flaxzoo.pretrained import find, listed, named_model
 from flaxzoo.sources import read_source
 
@@ -52,6 +54,10 @@ def run(arguments: Sequence[str]) -> None:
     if not parsed.download:
         common.write_rows(listed(parsed.name), COLUMNS, parsed)
         return
+    if parsed.name == "*":
+        raise UserError("--download takes the name of weights, like resnet50.IMAGENET1K_V1.")
+    if parsed.model:
+        one_of("model", parsed.model, VARIANTS)
     model = parsed.model or named_model(parsed.name)
     path = find(parsed.name, model)
     told = _proved(path, model)

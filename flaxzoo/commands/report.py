@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flaxzoo.arguments import check_output
 from flaxzoo.commands import common
 from flaxzoo.comparison import comparison_page, differing_settings, read_runs
 
@@ -32,6 +33,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a page with overlaid curves")
     common.add_format(parser)
     parsed = parser.parse_args(arguments)
+    if parsed.html:
+        check_output(parsed.html)
     runs = read_runs([Path(folder).expanduser() for folder in parsed.runs])
     common.write_rows([run.row() for run in runs], COLUMNS, parsed)
     console = Console(highlight=False, soft_wrap=True, stderr=parsed.json or parsed.csv)

@@ -9,13 +9,13 @@
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 
+from flaxzoo.arguments import flag, integer, one_of, path, text
 from flaxzoo.data import archives, arrays, folder, hub, labels_csv, originals, tfds
 from flaxzoo.data.dataset import ArraySplit, Dataset, EncodedSplit, FileSplit, Split
 from flaxzoo.data.options import Options
 from flaxzoo.data.validation import check, hold_out
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.errors import UserError, shown, unknown
 
 __all__ = [
     "KINDS",
@@ -30,13 +30,13 @@ __all__ = [
 
 
 def load(
-    spec: str,
+    spec: str | object,
     *,
-    data_dir: str | os.PathLike | None = None,
-    validation: float | int = 0.1,
-    seed: int = 0,
-    download: bool = True,
-    on_error: str = "raise",
+    data_dir: str | os.PathLike | object | None = None,
+    validation: float | int | object = 0.1,
+    seed: int | object = 0,
+    download: bool | object = True,
+    on_error: str | object = "raise",
 ) -> Dataset:
     """Loads and checks a data set.
 
@@ -56,17 +56,28 @@ def load(
     Raises:
         UserError: the name is unknown, or the files are missing, unreadable or inconsistent.
     """
-    if not 0 <= validation < 1:
-        raise UserError(
-            f"validation is a fraction of the training images; expected 0 <= fraction "
-            f"< 1, got {validation}"
-        )
-    options = Options(None if data_dir is None else Path(data_dir), download, on_error)
+    spec = text("a data set", spec, "named by a string, like 'digits' or 'folder=PATH'")
+    validation = _fraction(validation)
+    seed = integer("seed", seed, 0)
+    options = Options(
+        None if data_dir is None else path("data_dir", data_dir),
+        flag("download", download),
+        one_of("on_error", on_error, ("raise", "skip")),
+    )
     dataset = _source(spec)(options)
     check(dataset)
     if dataset.validation is None and validation:
         dataset = hold_out(dataset, validation, seed)
     return dataset
+
+
+def _fraction(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
+        return float(value)
+    raise UserError(
+        f"validation is a fraction of the training images; expected 0 <= fraction < 1, got "
+        f"{shown(value)}"
+    )
 
 
 SOURCES: dict[str, Callable[[Options], Dataset]] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
+from flaxzoo.arguments import nearby
 from flaxzoo.data.dataset import ArraySplit, Dataset
 from flaxzoo.errors import UserError
 from flaxzoo.zip_files import open_npz
@@ -75,7 +76,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, str]]:
             _check_keys(file.files, form, path)
             return {key: file[key] for key in _keys(form) if key in file.files}, form
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
+        raise UserError(f"no such file: {path}{nearby(path)}") from None
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged files

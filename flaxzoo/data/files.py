@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from flaxzoo.arguments import nearby
 from flaxzoo.errors import UserError
 
 MAX_UNCOMPRESSED = 2**30  # bytes of a compressed tar, which is kept in memory
@@ -72,7 +73,7 @@ def open_files(root: str) -> "Folder | Archive":
             tar = file if content is None else io.BytesIO(content)
             return _archive(root, _tar_members(tar), content)
     except FileNotFoundError:
-        raise UserError(f"no such folder or archive: {root}") from None
+        raise UserError(f"no such folder or archive: {root}{nearby(root)}") from None
     except UserError:
         raise
     except Exception as error:  # zipfile and tarfile raise many kinds for damaged files

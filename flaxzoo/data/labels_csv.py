@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flaxzoo.arguments import nearby
 from flaxzoo.data.dataset import Dataset, FileSplit
 from flaxzoo.data.files import Files, open_files
 from flaxzoo.data.folder import images
@@ -83,7 +84,7 @@ def _read(path: Path) -> Table:
             row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
         ]
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
+        raise UserError(f"no such file: {path}{nearby(path)}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path} as csv in UTF-8: {error}") from error
     if len(rows) < 2:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageFile
 
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 
 if TYPE_CHECKING:  # it imports JAX, which processes that decode images never need
     from flaxzoo.models.info import Weights
@@ -215,6 +215,13 @@ class Preparation:
         return (unit - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
 
-def evaluation(weights: "Weights") -> Preparation:
-    """Returns how images were prepared when published weights were evaluated."""
-    return Preparation(**weights.preparation)
+def evaluation(weights: "Weights | object") -> Preparation:
+    """Returns how images were prepared when published weights were evaluated.
+
+    Raises:
+        UserError: they are none of `model_info(NAME).weights`.
+    """
+    preparation = getattr(weights, "preparation", None)
+    if not isinstance(preparation, dict):
+        raise UserError(f"expected one of model_info(NAME).weights; got {shown(weights)}.")
+    return Preparation(**preparation)

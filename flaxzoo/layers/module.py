@@ -17,9 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flaxzoo.arguments import integer
+from flaxzoo.errors import UserError, shown
 from flaxzoo.layers.init import Init
 
 Layer = nnx.Module | Callable
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 
 def param(shape: tuple[int, ...], init: Init) -> nnx.Param:
@@ -72,12 +75,29 @@ def value_of(variable: nnx.Variable) -> Any:
     return variable.get_value() if hasattr(variable, "get_value") else variable.value
 
 
-def named_variables(model: nnx.Module, kind: type = nnx.Variable) -> dict[str, nnx.Variable]:
+def checked_model(model: object) -> nnx.Module:
+    """Returns a model.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(model, nnx.Module):
+        return model
+    raise UserError(f"expected a model, as flaxzoo.create_model makes it; got {shown(model)}.")
+
+
+def named_variables(
+    model: nnx.Module | object, kind: type = nnx.Variable
+) -> dict[str, nnx.Variable]:
     """Returns the variables of `model` by dotted path, `{"layer1.0.conv1.kernel": Param, ...}`.
 
     These names, with `.` between the attributes, are the names of parameters everywhere: in the
     train state, in checkpoints, in messages, and after one renaming of the last part in torch.
+
+    Raises:
+        UserError: it is no model.
     """
+    model = checked_model(model)
     return {
         ".".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
@@ -85,19 +105,38 @@ def named_variables(model: nnx.Module, kind: type = nnx.Variable) -> dict[str, n
     }
 
 
-def initialise(model: nnx.Module, *, seed: int, param_dtype=jnp.float32) -> None:
+def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jnp.float32) -> None:
     """Fills every variable of `model` from its `init`, in place.
 
     Each variable draws from its own stream, seeded by (seed, its name): the values depend neither
     on the platform nor on the order in which the layers were built.
+
+    Raises:
+        UserError: it is no model, `seed` no integer of at least 0, or the type none of DTYPES.
     """
-    variables = named_variables(model)
+    variables, seed = named_variables(model), integer("seed", seed, 0)
+    param_dtype = check_dtype(param_dtype)
     values = {}
     for name, variable in variables.items():
         value = initial_value(variable, name, seed)
         values[name] = np.asarray(value, dtype=storage_dtype(variable, param_dtype))
     for name, array in jax.device_put(values).items():
         assign(variables[name], array)
+
+
+def check_dtype(dtype: Any) -> str:
+    """Returns the name of a type that a model computes in or stores.
+
+    Raises:
+        UserError: it is none of DTYPES.
+    """
+    try:
+        name = jnp.dtype(dtype).name if dtype is not None else "None"  # None would be float64
+    except TypeError:
+        name = shown(dtype)
+    if name not in DTYPES:
+        raise UserError(f"a model's dtype must be one of {', '.join(DTYPES)}; got {name}.")
+    return name
 
 
 def initial_value(variable: nnx.Variable, name: str, seed: int) -> np.ndarray:

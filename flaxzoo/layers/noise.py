@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 
 _source: contextvars.ContextVar[tuple[jax.Array, Iterator[int]] | None] = contextvars.ContextVar(
     "random key of the running model call", default=None
@@ -24,16 +24,31 @@ _source: contextvars.ContextVar[tuple[jax.Array, Iterator[int]] | None] = contex
 
 
 @contextlib.contextmanager
-def random_key(key: jax.Array | None) -> Iterator[None]:
-    """Gives the layers called inside their random numbers; None keeps what is already given."""
+def random_key(key: jax.Array | object | None) -> Iterator[None]:
+    """Gives the layers called inside their random numbers; None keeps what is already given.
+
+    Raises:
+        UserError: it is no key.
+    """
     if key is None:
         yield
         return
+    if not (isinstance(key, jax.Array) and (_is_key(key) or _is_old_key(key))):
+        raise UserError(f"key must be one of jax.random.key(SEED); got {shown(key)}.")
     token = _source.set((key, itertools.count()))
     try:
         yield
     finally:
         _source.reset(token)
+
+
+def _is_key(key: jax.Array) -> bool:
+    return key.shape == () and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+
+
+def _is_old_key(key: jax.Array) -> bool:
+    """Whether it is of jax.random.PRNGKey, which is an array of numbers."""
+    return key.ndim == 1 and key.dtype == jnp.uint32
 
 
 def next_key() -> jax.Array:

@@ -14,8 +14,15 @@ from jax.typing import DTypeLike
 
 from flaxzoo import convert
 from flaxzoo.adaptation import Loaded, set_eps
-from flaxzoo.errors import UserError, unknown
-from flaxzoo.layers.module import assign, initialise, named_variables, storage_dtype
+from flaxzoo.arguments import flag, integer, number, text
+from flaxzoo.errors import UserError, shown, unknown
+from flaxzoo.layers.module import (
+    assign,
+    check_dtype,
+    initialise,
+    named_variables,
+    storage_dtype,
+)
 from flaxzoo.models import (
     alexnet,
     convnext,
@@ -48,7 +55,7 @@ from flaxzoo.models import (
     xception,
     xception_aligned,
 )
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, two_sides
 
 FAMILIES = (
     alexnet,
@@ -85,18 +92,21 @@ FAMILIES = (
 VARIANTS: dict[str, partial[Classifier]] = {
     name: build for family in FAMILIES for name, build in family.VARIANTS.items()
 }
-DTYPES = ("float16", "bfloat16", "float32", "float64")  # what a model computes in and stores
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Returns the names of all variants that match a shell pattern, sorted.
+def list_models(pattern: str | object = "*") -> list[str]:
+    """Returns the names of all variants that match a shell pattern, sorted; [] where none does.
 
     Those named `test_*`, one a family, small for tests and for the digits, only where the pattern
     asks.
 
+    Raises:
+        UserError: the pattern is no string.
+
     >>> list_models("resnext101*")
     ['resnext101_32x8d', 'resnext101_64x4d']
     """
+    pattern = text("pattern", pattern, "a shell pattern, like 'resnet*'")
     names = sorted(fnmatch.filter(VARIANTS, pattern))
     return names if pattern.startswith("test_") else [n for n in names if n[:5] != "test_"]
 
@@ -128,9 +138,9 @@ def create_model(
     num_classes: int | object | None = None,
     in_channels: int | object = 3,
     seed: int | object = 0,
-    dtype: DTypeLike = jnp.float32,
-    param_dtype: DTypeLike = jnp.float32,
-    abstract: bool = False,
+    dtype: DTypeLike | object = jnp.float32,
+    param_dtype: DTypeLike | object = jnp.float32,
+    abstract: bool | object = False,
     pretrained: bool | str | Path | object | None = None,
     **options,
 ) -> Classifier:
@@ -142,8 +152,9 @@ def create_model(
             returns the embedding (see `Classifier.reset_classifier`).
         in_channels: channels of the images.
         seed: chooses the initial values; equal on every platform.
-        dtype: the type it computes in, one of DTYPES; bfloat16 suits TPUs and GPUs.
-        param_dtype: the type in which parameters are stored, one of DTYPES.
+        dtype: the type it computes in: float16, bfloat16, float32 or float64; bfloat16 suits TPUs
+            and GPUs.
+        param_dtype: the type in which parameters are stored, one of the same.
         abstract: shapes without values, in milliseconds; `to_torch` works on it.
         pretrained: weights to load: True for the default of those published, or the publisher's
             name of others, "IMAGENET1K_V2"; "timm/resnet50.a1_in1k" at the Hugging Face hub; or the
@@ -159,7 +170,8 @@ def create_model(
     """
     build = _variant(name)
     _check_options(str(name), options)
-    _check_dtypes(dtype, param_dtype)
+    dtype, param_dtype = _checked_dtype(dtype), _checked_dtype(param_dtype)
+    abstract = flag("abstract", abstract)
     source = _source(str(name), pretrained)
     adapt = num_classes is not None or in_channels != 3
     if source is not None:
@@ -224,10 +236,14 @@ def options_of(
 
 def _variant(name: object) -> partial[Classifier]:
     if not isinstance(name, str):
-        raise UserError(f"a model is named by a string, one of list_models(); got {name!r}.")
+        raise UserError(f"a model is named by a string, one of list_models(); got {shown(name)}.")
     if name not in VARIANTS:
         raise unknown("model", name, VARIANTS)
     return VARIANTS[name]
+
+
+# By the type of the default.
+_CHECKS = {bool: flag, int: partial(integer, least=1), float: number, str: text}
 
 
 def _check_options(name: str, options: dict) -> None:
@@ -236,15 +252,15 @@ def _check_options(name: str, options: dict) -> None:
     for option in options:
         if option not in known:
             raise unknown(f"option of {name}", option, known)
+    for option, value in options.items():
+        if option == "image_size":
+            two_sides(value)
+        elif (check := _CHECKS.get(type(known[option]))) is not None:
+            check(option, value)
 
 
-def _check_dtypes(*dtypes: DTypeLike) -> None:
-    for dtype in dtypes:
-        try:
-            name = jnp.dtype(dtype).name
-        except TypeError:
-            name = repr(dtype)
-        if name not in DTYPES:
-            raise UserError(f"a model's dtype must be one of {', '.join(DTYPES)}; got {name}.")
-        if name == "float64" and not jax.config.read("jax_enable_x64"):
-            raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")
+def _checked_dtype(dtype: object) -> str:
+    name = check_dtype(dtype)
+    if name == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("float64 needs jax.config.update('jax_enable_x64', True) first.")
+    return name

@@ -13,7 +13,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError, unknown
+from flaxzoo.arguments import integer, one_of
+from flaxzoo.errors import UserError, shown, unknown
 from flaxzoo.layers import Dropout, Linear, Sequential, patch_embedding, random_key
 from flaxzoo.layers.init import ZEROS
 from flaxzoo.layers.module import Layer, value_of
@@ -21,15 +22,17 @@ from flaxzoo.models import surgery
 from flaxzoo.models.surgery import FeatureInfo
 
 
-def integer(name: str, value: object, least: int) -> int:
-    """Returns `value`, which the user gave for `name`, as an int; numbers like 10.0 are none.
+def two_sides(image_size: object, least: int = 1) -> tuple[int, int]:
+    """Returns height and width from a number or a pair, each at least `least`.
 
     Raises:
-        UserError: not an integer, or below `least`.
+        UserError: it is something else.
     """
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
-        return int(value)
-    raise UserError(f"{name} must be an integer of at least {least}; got {value!r}.")
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2:
+        raise UserError(f"image_size takes a number or (height, width); got {shown(image_size)}.")
+    height, width = (integer("image_size", side, least) for side in sides)
+    return height, width
 
 
 def patched_size(image_size: object, patch_size: int) -> tuple[int, int]:
@@ -38,10 +41,7 @@ def patched_size(image_size: object, patch_size: int) -> tuple[int, int]:
     Raises:
         UserError: they do not, or `image_size` is something else.
     """
-    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2:
-        raise UserError(f"image_size takes a number or (height, width); got {image_size!r}.")
-    height, width = (integer("image_size", side, 1) for side in sides)
+    height, width = two_sides(image_size)
     if height % patch_size or width % patch_size:
         raise UserError(
             f"image_size must be a multiple of the {patch_size} pixels of a patch; "
@@ -77,8 +77,7 @@ def check_stem(stem: object) -> None:
     "imagenet" is the paper's. "cifar" keeps small images at their size: its first convolution is a
     3x3 of stride 1, and no pooling follows it.
     """
-    if stem not in ("imagenet", "cifar"):
-        raise unknown("stem", str(stem), ("imagenet", "cifar"))
+    one_of("stem", stem, ("imagenet", "cifar"))
 
 
 class Classifier(nnx.Module):
@@ -144,7 +143,7 @@ class Classifier(nnx.Module):
         return self.min_size
 
     def __call__(
-        self, images: ArrayLike, *, key: jax.Array | None = None
+        self, images: ArrayLike | object, *, key: jax.Array | object | None = None
     ) -> Float[Array, "n classes"]:
         """Returns the logits of `images` (n, h, w, c), floating point and normalised.
 
@@ -159,7 +158,7 @@ class Classifier(nnx.Module):
             return self.forward_head(self.forward_features(images))
 
     def forward_train(
-        self, images: ArrayLike, *, key: jax.Array | None = None
+        self, images: ArrayLike | object, *, key: jax.Array | object | None = None
     ) -> tuple[Float[Array, "n classes"], dict[str, Float[Array, "n classes"]]]:
         """Returns the logits, and those of the auxiliary heads by name, which only training uses.
 
@@ -193,17 +192,19 @@ class Classifier(nnx.Module):
         """
         return {}
 
-    def forward_features(self, images: ArrayLike, *, key: jax.Array | None = None) -> Array:
+    def forward_features(
+        self, images: ArrayLike | object, *, key: jax.Array | object | None = None
+    ) -> Array:
         """Returns the last stage's feature map, which `forward_head` takes."""
         *_, last = self.feature_maps(images, key=key).values()
         return last
 
     def feature_maps(
         self,
-        images: ArrayLike,
-        stages: Collection[str] | None = None,
+        images: ArrayLike | object,
+        stages: Collection[str] | object | None = None,
         *,
-        key: jax.Array | None = None,
+        key: jax.Array | object | None = None,
     ) -> dict[str, Array]:
         """Returns every stage's feature map by name, shallow to deep, or those of `stages`.
 
@@ -212,6 +213,8 @@ class Classifier(nnx.Module):
         Raises:
             UserError: there is no such stage, or the images are not what the model takes.
         """
+        if isinstance(stages, str) or not isinstance(stages, Collection | None):
+            raise UserError(f"stages must be a list of names; got {shown(stages)}.")
         maps: dict[str, Array] = {}
         with random_key(key):
             for name, x in self.run_stages(self._checked(images)):
@@ -250,8 +253,14 @@ class Classifier(nnx.Module):
         first = next(variables, None)  # all have values or none
         return first is not None and isinstance(value_of(first), jax.ShapeDtypeStruct)
 
-    def _checked(self, images: ArrayLike) -> Float[Array, "n h w c"]:
-        images = jnp.asarray(images)
+    def _checked(self, images: Any) -> Float[Array, "n h w c"]:
+        try:
+            images = jnp.asarray(images)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{type(self).__name__} takes images as an array of shape (n, h, w, c); "
+                f"got {shown(images)}."
+            ) from None
         self.check_shape(images.shape)
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise UserError(

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flaxzoo.errors import unknown
+from flaxzoo.arguments import one_of
 from flaxzoo.layers import named_variables
 from flaxzoo.models import VARIANTS, create_model, takes
 
@@ -107,7 +107,7 @@ class ModelInfo:
         return count_parameters(create_model(self.name, abstract=True))
 
 
-def model_info(name: str) -> ModelInfo:
+def model_info(name: str | object) -> ModelInfo:
     """Returns what is known about variant `name`.
 
     Raises:
@@ -117,8 +117,7 @@ def model_info(name: str) -> ModelInfo:
     >>> info.family, info.library, info.parameters, [w.name for w in info.weights]
     ('resnet', 'torchvision', 25557032, ['IMAGENET1K_V1', 'IMAGENET1K_V2'])
     """
-    if name not in VARIANTS:
-        raise unknown("model", str(name), VARIANTS)
+    name = one_of("model", name, VARIANTS)
     rows = published().get(name, [])
     first = rows[0] if rows else {}
     # A model may have files for several sizes of image; the smallest is its own.

@@ -19,7 +19,6 @@ from functools import partial
 
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
     Conv,
@@ -31,7 +30,7 @@ from flaxzoo.layers import (
     relu,
     sigmoid,
 )
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, two_sides
 
 
 def _max(x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c"]:
@@ -52,11 +51,7 @@ class SmallNet(Classifier):
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int | tuple[int, int]):
         super().__init__(in_channels, num_classes)
-        sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-        if len(sides) != 2:
-            raise UserError(f"image_size is one number or (height, width); got {image_size!r}.")
-        height, width = (integer("image_size", side, self.min_size) for side in sides)
-        self.image_size = (height, width)
+        self.image_size = two_sides(image_size, self.min_size)
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
         for i, layer in enumerate(self.features):

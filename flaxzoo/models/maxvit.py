@@ -9,7 +9,6 @@ Ours: images need not be square. The grid keeps its p x p pixels, further apart 
 side.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -39,7 +38,7 @@ from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers import Linear as _Linear
 from flaxzoo.layers import Sequential as Seq
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, integer, two_sides
 
 _INITS = {"kernel_init": Normal(0.02), "bias_init": ZEROS}
 Conv = partial(_Conv, **_INITS)
@@ -204,8 +203,8 @@ class MaxVit(Classifier):
     ):
         super().__init__(in_channels, num_classes)
         partition_size = integer("partition_size", partition_size, 1)
-        fits = partial(_fits, blocks=len(depths), partition_size=partition_size)
-        self.min_size = next(filter(fits, itertools.count(1)))
+        # The least side of which `_fits` is true.
+        self.min_size = partition_size * 2 ** (len(depths) + 1) - 3 if partition_size > 1 else 1
         self.image_size = _checked_size(image_size, len(depths), partition_size)
         self.stem = Seq(
             Seq(Conv(in_channels, stem_features, 3, 2, use_bias=False), Norm(stem_features), gelu),
@@ -258,10 +257,7 @@ def _checked_size(
     image_size: int | tuple[int, int], blocks: int, partition_size: int
 ) -> tuple[int, int]:
     """Returns height and width of the images."""
-    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2:
-        raise UserError(f"image_size takes a number or (height, width); got {image_size!r}.")
-    height, width = (integer("image_size", side, 1) for side in sides)
+    height, width = two_sides(image_size)
     if not (_fits(height, blocks, partition_size) and _fits(width, blocks, partition_size)):
         unit = partition_size * 2 ** (blocks + 1)
         near = {n * unit for side in (height, width) for n in (side // unit, side // unit + 1)}

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 from flaxzoo.layers import (
     BatchNorm,
     Dropout,
@@ -164,8 +164,8 @@ class MNASNet(Classifier):
 
 
 def _checked_version(version: Any) -> int:
-    if version not in (1, 2):
-        raise UserError(f"the version of a MNASNet is 1 or 2; got {version!r}.")
+    if not isinstance(version, int) or version not in (1, 2):
+        raise UserError(f"the version of a MNASNet is 1 or 2; got {shown(version)}.")
     return version
 
 

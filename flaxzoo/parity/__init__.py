@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxzoo.errors import UserError, unknown
-from flaxzoo.models.base import integer
+from flaxzoo.arguments import integer, one_of
+from flaxzoo.errors import UserError
+from flaxzoo.models import VARIANTS
 from flaxzoo.parity.curves import LossCurves, compare_losses
 from flaxzoo.parity.features import our_features, torch_features
 from flaxzoo.parity.training import Batches, Trained, train, train_torch
@@ -92,14 +93,14 @@ class Report:
 
 
 def compare(
-    name: str,
+    name: str | object,
     *,
-    against: str = "torch_ref",
-    dtype: str = "float64",
-    image_size: int | tuple[int, int] | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-    train_steps: int = 3,
+    against: str | object = "torch_ref",
+    dtype: str | object = "float64",
+    image_size: int | tuple[int, int] | object | None = None,
+    batch_size: int | object | None = None,
+    seed: int | object = 0,
+    train_steps: int | object = 3,
     **options: Any,
 ) -> Report:
     """Compares variant `name` with its PyTorch twin.
@@ -119,7 +120,10 @@ def compare(
     Raises:
         UserError: a value that cannot be compared with, or the library is not installed.
     """
+    name, against = one_of("model", name, VARIANTS), one_of("library", against, LIBRARIES)
+    dtype, seed = one_of("dtype", dtype, TOLERANCES), integer("seed", seed, 0)
     train_steps = integer("train_steps", train_steps, 0)
+    batch_size = None if batch_size is None else integer("batch_size", batch_size, 2)
     long = train_steps > CALIBRATED_STEPS
     if long and options.get("weights") is not None:
         raise UserError(
@@ -152,11 +156,9 @@ def compare_with_each(
     All have the same weights and images, and what flaxzoo makes of them is computed once.
     `options` are what `make_twins` takes.
     """
-    if dtype not in TOLERANCES:
-        raise unknown("dtype", dtype, TOLERANCES)
+    one_of("dtype", dtype, TOLERANCES)
     for library in libraries:
-        if library not in LIBRARIES:
-            raise unknown("library", library, LIBRARIES)
+        one_of("library", library, LIBRARIES)
     with one_thread(), jax.default_matmul_precision("highest"):
         first, *others = libraries
         twins = make_twins(name, against=first, dtype=dtype, **options)

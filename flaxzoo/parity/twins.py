@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
+from flaxzoo.arguments import integer
 from flaxzoo.convert import load_torch, to_torch
 from flaxzoo.errors import UserError
 from flaxzoo.layers import BatchNorm, Dropout, StochasticDepth
 from flaxzoo.models import create_model, takes
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier, two_sides
 from flaxzoo.sources import open_source
 from flaxzoo.trained import outputs_and_channels
 
@@ -71,8 +72,8 @@ def make_twins(
     *,
     against: str = "torch_ref",
     dtype: str,
-    image_size: int | tuple[int, int] | None = None,
-    batch_size: int,
+    image_size: int | tuple[int, int] | object | None = None,
+    batch_size: int | object,
     seed: int = 0,
     calibrated: bool = True,
     weights: str | Path | None = None,
@@ -88,6 +89,8 @@ def make_twins(
         UserError: torch or the library is not installed, or the weights are not theirs.
     """
     batch_size = integer("batch_size", batch_size, 2)  # the logits of two images are compared
+    if image_size is not None:
+        image_size = two_sides(image_size)
     try:
         import torch
     except ModuleNotFoundError:
@@ -194,13 +197,12 @@ def one_thread() -> Iterator[None]:
 
 
 def _size(
-    name: str, image_size: int | tuple[int, int] | None, options: dict[str, Any]
+    name: str, image_size: int | tuple[int, int] | object | None, options: dict[str, Any]
 ) -> tuple[int, int]:
     """Returns height and width of the images to compare with."""
     if image_size is None:
         image_size = _default_size(name, options)
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return integer("image_size", height, 1), integer("image_size", width, 1)
+    return two_sides(image_size)
 
 
 def _default_size(name: str, options: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from flaxzoo.arguments import flag, path
 from flaxzoo.check_config import check
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.config import Config
@@ -28,7 +29,9 @@ from flaxzoo.training.trainer import Trainer, build
 PLOT_INTERVAL = 60.0  # seconds: a plot takes about one, so not after every short epoch
 
 
-def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def train(
+    config: Config | object, workdir: str | Path | object, *, quiet: bool | object = False
+) -> dict[str, Any]:
     """Trains as `config` says, or goes on where the run in `workdir` stopped.
 
     Every process of a run calls it with the same arguments, and with a workdir that all of them
@@ -48,15 +51,16 @@ def train(config: Config, workdir: str | Path, *, quiet: bool = False) -> dict[s
         FloatingPointError: the loss or the parameters are not finite any more.
         Interrupted: Control-C or a signal asked to stop; the step in progress was ended and saved.
     """
-    check(config)
+    config, quiet = check(config), flag("quiet", quiet)
+    folder = path("workdir", workdir).absolute()
     check_installed(config.log)
-    with claim(Path(workdir).expanduser().absolute()):
-        return _train(config, workdir, quiet)
+    with claim(folder):
+        return _train(config, folder, quiet)
 
 
-def _train(config: Config, workdir: str | Path, quiet: bool) -> dict[str, Any]:
+def _train(config: Config, workdir: Path, quiet: bool) -> dict[str, Any]:
     started = time.monotonic()
-    trainer, state = build(config, origin_of(Path(workdir).expanduser(), config.init_from))
+    trainer, state = build(config, origin_of(workdir, config.init_from))
     run = Run(workdir, config, trainer.classes)
     checkpoints = Checkpoints(run.checkpoints, config.checkpoint.keep)
     try:

@@ -79,6 +79,7 @@ def design(
     check_sizes(model, config, dataset.channels)
     optimizer = make_optimizer(config.optimizer, learning_rate, model)
     model_def, params, batch_stats = split_model(model)
+    _check_part(model_def, (params, batch_stats), config, devices.count, dataset.channels)
     return Program(
         config=config,
         devices=devices,
@@ -107,6 +108,30 @@ def check_sizes(model: Classifier, config: Config, channels: int) -> None:
                 f"more; got config.data.image_size={config.data.image_size}, "
                 f"train_sizes={config.data.train_sizes}."
             )
+
+
+def _check_part(
+    model_def: ModelDef, weights: tuple[Arrays, Arrays], config: Config, devices: int, channels: int
+) -> None:
+    """Refuses a single image where batch normalisation needs more, by shapes alone."""
+    sharing = devices if config.batch_norm == "per_device" else 1
+    if config.batch_size // (sharing * config.accumulate) > 1 or config.model.freeze_norm:
+        return
+
+    def run(params: Arrays, batch_stats: Arrays, images: jax.Array, key: jax.Array) -> Any:
+        model = model_def.bind(params, batch_stats)
+        model.train()
+        return model.forward_train(images, key=key)
+
+    size = min({config.data.image_size, *config.data.train_sizes})
+    images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    try:
+        jax.eval_shape(run, *weights, images, jax.eval_shape(lambda: jax.random.key(0)))
+    except UserError as error:
+        raise UserError(
+            f"config.batch_size={config.batch_size} leaves one image at a time (config.accumulate="
+            f"{config.accumulate}, {sharing} devices with statistics of their own): {error}"
+        ) from None
 
 
 def _class_weights(config: Config, dataset: Dataset) -> jax.Array | None:

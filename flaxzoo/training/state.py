@@ -81,8 +81,12 @@ def first_state(
     )
 
 
-def split_model(model: nnx.Module) -> tuple[ModelDef, Arrays, Arrays]:
-    """Splits `model` into what is fixed, its parameters and its running statistics."""
+def split_model(model: Any) -> tuple[ModelDef, Arrays, Arrays]:
+    """Splits `model` into what is fixed, its parameters and its running statistics.
+
+    Raises:
+        UserError: it is no model.
+    """
     params = {k: value_of(v) for k, v in named_variables(model, nnx.Param).items()}
     return ModelDef(nnx.graphdef(model)), params, ModelDef.batch_stats_of(model)
 
