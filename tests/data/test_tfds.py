@@ -26,10 +26,9 @@ pytest.importorskip("array_record", reason="array_record has no wheel for this s
 def prepared(tmp_path_factory) -> Path:
     """A TFDS data directory with tiny_pets and tiny_text."""
     root = tmp_path_factory.mktemp("tfds")
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what TFDS warns about while preparing is its own affair
-        patch.syspath_prepend(str(Path(__file__).parent))
-        import tiny_tfds
+        from tests.data import tiny_tfds
 
         for builder in (tiny_tfds.TinyPets, tiny_tfds.TinyText):
             builder(data_dir=root, file_format="array_record").download_and_prepare()
@@ -59,7 +58,7 @@ def test_a_prepared_set_loads_without_tensorflow(root):
     assert pets.train.labels.tolist() == [i % 2 for i in numbers(pets.train)]
     assert sorted(numbers(pets.validation)) == list(range(30, 36))
     assert pets.test is None  # TFDS's way to say that it has no labels
-    import tiny_tfds
+    from tests.data import tiny_tfds
 
     first = numbers(pets.train)[0]
     np.testing.assert_array_equal(pets.train[0], tiny_tfds.pixels(first))

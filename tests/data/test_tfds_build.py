@@ -2,7 +2,6 @@
 
 import errno
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def pets(monkeypatch):
+def pets():
     """The builder of tiny_pets, which TFDS knows by name once it is imported."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import tiny_tfds
+    from tests.data import tiny_tfds
 
     return tiny_tfds.TinyPets
 

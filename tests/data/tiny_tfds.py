@@ -1,5 +1,4 @@
-"""Builders of tiny TFDS sets. TFDS finds the files of a builder through its module, so that it
-must be importable by name: `test_tfds.py` puts this folder on the path.
+"""Builders of tiny TFDS sets: whoever imports them makes them known to TFDS by name.
 
 Images are given encoded: TFDS needs TensorFlow to encode an array.
 """
