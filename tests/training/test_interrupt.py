@@ -19,6 +19,14 @@ def send(signum: int) -> None:
     os.kill(os.getpid(), signum)
 
 
+@pytest.fixture(autouse=True)
+def control_c_is_heard():
+    """A shell starts what runs in its background with that signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def sparse(config):
     """Nothing is logged, evaluated or saved between the first step and the last."""
