@@ -12,7 +12,6 @@ docs/long_run.png.
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -33,6 +32,7 @@ from benchmarks.record import FOLDER, ROOT, save
 RESULTS = FOLDER / "long_run.json"
 PLOT = ROOT / "docs" / "long_run.png"
 EVERY = 10.0  # seconds between two samples
+WINDOW = 6  # samples, over which time a step is taken: metrics come every 50 steps
 FIRST = 0.1  # of the samples, in which caches fill, count for no slope
 FLAGS = [
     "--config.model.name=lenet5_bn",
@@ -107,10 +107,10 @@ def watch(folder: Path, minutes: float) -> tuple[list[Sample], int]:
         code = process.wait(timeout=120)
     if code != 128 + signal.SIGTERM:
         print((folder / "output").read_text()[-2000:], file=sys.stderr)
-    for before, after in itertools.pairwise(samples):
+    for before, after in zip(samples, samples[WINDOW:], strict=False):
         steps = max(after["steps"] - before["steps"], 1)
         after["cpu_ms_a_step"] = 1000 * (after["cpu_seconds"] - before["cpu_seconds"]) / steps
-    return samples[1:], code
+    return samples[WINDOW:], code
 
 
 def sample(pid: int, workdir: Path, seconds: float) -> Sample:
@@ -125,7 +125,8 @@ def sample(pid: int, workdir: Path, seconds: float) -> Sample:
         "resident_mib": round(sum(int(fields[21]) for fields in stats) * page, 1),
         "threads": sum(int(fields[17]) for fields in stats),
         "handles": sum(len(os.listdir(f"/proc/{p}/fd")) for p in pids),
-        "cpu_seconds": sum(int(fields[11]) + int(fields[12]) for fields in stats) / tick,
+        # Of each its own, and that of the processes which it started and which have ended.
+        "cpu_seconds": sum(int(field) for fields in stats for field in fields[11:15]) / tick,
         "workdir_files": sum(path.is_file() for path in workdir.rglob("*")),
         "metrics_bytes_a_step": metrics.stat().st_size / steps,
     }
