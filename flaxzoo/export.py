@@ -28,10 +28,11 @@ import jax
 import numpy as np
 from flax import nnx
 
+from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.export_formats import FORMATS, OF_WEIGHTS, WRITERS, Images, Logits, Source
 from flaxzoo.layers import BatchNorm
-from flaxzoo.models.base import Classifier, integer, two_sides
+from flaxzoo.models.base import Classifier, two_sides
 from flaxzoo.parity import TOLERANCES
 from flaxzoo.trained import Trained
 from flaxzoo.training.state import split_model

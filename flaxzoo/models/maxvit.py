@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
@@ -38,7 +39,7 @@ from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers import Linear as _Linear
 from flaxzoo.layers import Sequential as Seq
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal
-from flaxzoo.models.base import Classifier, integer, two_sides
+from flaxzoo.models.base import Classifier, two_sides
 
 _INITS = {"kernel_init": Normal(0.02), "bias_init": ZEROS}
 Conv = partial(_Conv, **_INITS)

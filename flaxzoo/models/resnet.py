@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError
 from flaxzoo.layers import BatchNorm, Linear, Sequential, global_avg_pool, max_pool, relu
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import KaimingNormal
-from flaxzoo.models.base import Classifier, check_stem, integer
+from flaxzoo.models.base import Classifier, check_stem
 
 Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))  # torchvision's
 

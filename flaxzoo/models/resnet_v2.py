@@ -19,10 +19,11 @@ from functools import partial
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.arguments import integer
 from flaxzoo.layers import BatchNorm, Sequential, global_avg_pool, max_pool, relu
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
-from flaxzoo.models.base import Classifier, check_stem, integer
+from flaxzoo.models.base import Classifier, check_stem
 
 Conv = partial(_Conv, use_bias=False, kernel_init=KaimingNormal("fan_out"))
 

@@ -15,6 +15,7 @@ from functools import partial
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
@@ -29,7 +30,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import ZEROS, KaimingNormal
-from flaxzoo.models.base import Classifier, check_stem, integer
+from flaxzoo.models.base import Classifier, check_stem
 
 _INIT = KaimingNormal("fan_out")
 Conv = partial(_Conv, use_bias=False, kernel_init=_INIT)

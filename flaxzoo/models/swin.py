@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int64
 
+from flaxzoo.arguments import integer
 from flaxzoo.layers import (
     Buffer,
     Conv,
@@ -40,7 +41,7 @@ from flaxzoo.layers import (
 )
 from flaxzoo.layers import Linear as _Linear
 from flaxzoo.layers.init import ZEROS, Constant, TruncatedNormal
-from flaxzoo.models.base import Classifier, integer
+from flaxzoo.models.base import Classifier
 
 Linear = partial(_Linear, kernel_init=TruncatedNormal(0.02), bias_init=ZEROS)  # torchvision's
 MAX_SCALE = 100.0  # of cosine attention (Swin V2, section 3.3: the temperature is at least 0.01)

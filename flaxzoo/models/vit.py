@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxzoo.arguments import integer
 from flaxzoo.layers import (
     Conv,
     Dropout,
@@ -28,7 +29,7 @@ from flaxzoo.layers import (
     param,
 )
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal, XavierUniform
-from flaxzoo.models.base import Classifier, integer, patched_size
+from flaxzoo.models.base import Classifier, patched_size
 
 Norm = partial(LayerNorm, eps=1e-6)
 
