@@ -5,12 +5,11 @@
 The run has everything that keeps state or draws random numbers: averaged weights, SAM,
 accumulation, mixup, momentum. Each trial is a new run that gets SIGKILL once, at a moment that is
 uniform over the time a whole run takes, imports and compiling included. Ends are equal if every
-array of the train state is, to the bit. Results go to benchmarks/results/kill_and_resume.json.
-benchmarks/kill_saves.py kills inside of saves.
+array of the train state is, to the bit. Results go to benchmarks/results/kill_and_resume.json, or
+to --out. benchmarks/kill_saves.py kills inside of saves.
 """
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -26,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.record import FOLDER, ROOT
+from benchmarks.record import FOLDER, ROOT, save
 from flaxzoo.checkpoint import Checkpoints
 from flaxzoo.cli import parse_train_flags
 from flaxzoo.training.trainer import build
@@ -35,7 +34,7 @@ RESULTS = FOLDER / "kill_and_resume.json"
 FLAGS = [
     f"--config={ROOT / 'configs' / 'resnext.py'}",
     "--config.model.name=resnet_tiny",
-    "--config.duration=6 epochs",
+    "--config.schedule.warmup=5 steps",
     "--config.log_every=5 steps",
     "--config.checkpoint.every=10 steps",
     "--config.accumulate=2",
@@ -48,48 +47,53 @@ FLAGS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kills runs and compares their ends.")
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--duration", default="6 epochs", help="of a run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    flags = [*FLAGS, f"--config.duration={arguments.duration}"]
     rng = random.Random(arguments.seed)
     jax.config.update("jax_platforms", "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder) / "warm")  # fills the compilation cache
+        run(Path(folder) / "warm", flags)  # fills the compilation cache
         started = time.monotonic()
-        run(Path(folder) / "whole")
+        run(Path(folder) / "whole", flags)
         seconds = time.monotonic() - started
-        whole = final_arrays(Path(folder) / "whole")
+        whole = final_arrays(Path(folder) / "whole", flags)
         trials = []
         for i in range(arguments.trials):
             workdir = Path(folder) / f"killed-{i}"
-            trial = kill(workdir, rng.uniform(0, seconds))
-            run(workdir)
-            killed = final_arrays(workdir)
+            trial = kill(workdir, flags, rng.uniform(0, seconds))
+            run(workdir, flags)
+            killed = final_arrays(workdir, flags)
             trial["equal"] = whole.keys() == killed.keys() and all(
                 whole[k].tobytes() == killed[k].tobytes() for k in whole
             )
             trials.append(trial)
             print(trial, flush=True)
-    RESULTS.write_text(json.dumps(summary(trials, seconds, len(whole)), indent=1) + "\n")
+    save(arguments.out, summary(flags, trials, seconds, len(whole)))
     equal = sum(trial["equal"] for trial in trials)
     print(f"{equal} of {len(trials)} ended bit-equal to the run that was left alone")
     sys.exit(equal != len(trials))
 
 
-def command(workdir: Path) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *FLAGS, f"--workdir={workdir}"]
+def command(workdir: Path, flags: list[str]) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *flags, f"--workdir={workdir}"]
 
 
-def run(workdir: Path) -> None:
+def run(workdir: Path, flags: list[str]) -> None:
     subprocess.run(
-        command(workdir), env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True,
+        command(workdir, flags), env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def kill(workdir: Path, after: float) -> dict[str, Any]:
+def kill(workdir: Path, flags: list[str], after: float) -> dict[str, Any]:
     """Starts a run and kills it `after` so many seconds; says where that was."""
     with subprocess.Popen(
-        command(workdir), env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL
+        command(workdir, flags),
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.DEVNULL,
     ) as process:
         try:
             process.wait(after)
@@ -105,9 +109,9 @@ def kill(workdir: Path, after: float) -> dict[str, Any]:
     }
 
 
-def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
+def final_arrays(workdir: Path, flags: list[str]) -> dict[str, np.ndarray]:
     """Returns every array of the last checkpoint by its path."""
-    config, _ = parse_train_flags(FLAGS)
+    config, _ = parse_train_flags(flags)
     trainer, state = build(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     state = jax.device_get(checkpoints.restore(state, trainer.clock.total_steps))
@@ -116,11 +120,13 @@ def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def summary(trials: list[dict[str, Any]], seconds: float, arrays: int) -> dict[str, Any]:
+def summary(
+    flags: list[str], trials: list[dict[str, Any]], seconds: float, arrays: int
+) -> dict[str, Any]:
     return {
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {p: version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint")},
-        "flags": FLAGS[1:],
+        "flags": flags[1:],
         "seconds_of_a_whole_run": round(seconds, 1),
         "arrays_compared": arrays,
         "trials": trials,

@@ -9,7 +9,7 @@ and equal, to the bit, to the state that was saved at its step; none may be dama
 temporary name may stay. The next trial goes on in what this one left, except for first saves: each
 has a folder of its own.
 
-Results go to benchmarks/results/kill_saves.json.
+Results go to benchmarks/results/kill_saves.json, or to --out.
 """
 
 import argparse
@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kills processes that save checkpoints.")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     jax.config.update("jax_platforms", "cpu")
@@ -61,7 +62,7 @@ def main() -> None:
             trial["wrong"] = wrong(place, trial["on_disk"])
             trials.append(trial)
             print(trial, flush=True)
-    save(RESULTS, summary(trials, seconds))
+    save(arguments.out, summary(trials, seconds))
     failed = [trial for trial in trials if trial["wrong"]]
     print(f"{len(trials) - len(failed)} of {len(trials)} left what they should")
     sys.exit(bool(failed))

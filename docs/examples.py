@@ -51,6 +51,12 @@ SHORT = {
     "export": (f"--image-size={stand_ins.IMAGE_SIZE}",),
     "parity": ("--image-size=32",),
     "benchmarks.fuzz_readers": ("--minutes=0.001",),
+    "benchmarks.kill_and_resume": (
+        "--trials=1",
+        "--duration=12 steps",
+        "--out=kill_and_resume.json",
+    ),
+    "benchmarks.kill_saves": ("--trials=4", "--out=kill_saves.json"),  # one of each kind
 }
 SMALL = (f"--config.data.image_size={stand_ins.IMAGE_SIZE}", "--config.data.train_sizes=()")
 # What else of a command is changed: absolute paths, other hosts, what takes long. {port} is a free
