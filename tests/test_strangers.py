@@ -1,7 +1,7 @@
 """Files made to harm who opens them: each is refused in one sentence, before it takes memory.
 
-`benchmarks.fuzz_readers` has the formats, the random damage and the property. What it has found and
-what is known of others' readers stands here, made by code.
+benchmarks/file_formats.py has the formats, benchmarks/fuzz_readers.py the random damage and the
+property. What it has found and what is known of others' readers stands here, made by code.
 """
 
 import gzip
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import fuzz_readers
-from benchmarks.fuzz_readers import check, formats
+from benchmarks import file_formats, fuzz_readers
+from benchmarks.file_formats import formats
+from benchmarks.fuzz_readers import check
 from flaxzoo import UserError, create_model, load_torch, to_torch
 from flaxzoo.data import files, idx
 from flaxzoo.data.unpack import unpack
@@ -28,7 +29,7 @@ PICKLE = TORCH_ZIP["archive/data.pkl"]
 
 
 def with_pickle(content: bytes) -> bytes:
-    return fuzz_readers._zip([*(TORCH_ZIP | {"archive/data.pkl": content}).items()])
+    return file_formats.make_zip([*(TORCH_ZIP | {"archive/data.pkl": content}).items()])
 
 
 def safetensors(header: object, data: bytes = b"") -> bytes:
@@ -45,7 +46,7 @@ def npy(header: str, data: bytes = b"") -> bytes:
 
 
 def npz(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    return fuzz_readers._zip(list(members), method)
+    return file_formats.make_zip(list(members), method)
 
 
 def claiming(content: bytes, size: int) -> bytes:
@@ -94,17 +95,17 @@ ATTACKS = {
     ),
     "an announced length": (
         "torch_tar",
-        fuzz_readers._tar(
-            [("storages", fuzz_readers._pickled(2**40)), *fuzz_readers._torch_tar()[1:]]
+        file_formats.make_tar(
+            [("storages", file_formats.pickled(2**40)), *file_formats.torch_tar()[1:]]
         ),
     ),
     "another byte order": (
         "zip",
-        fuzz_readers._zip([*(TORCH_ZIP | {"archive/byteorder": b"big"}).items()]),
+        file_formats.make_zip([*(TORCH_ZIP | {"archive/byteorder": b"big"}).items()]),
     ),
     # Zip files.
-    "a deflated pickle": ("zip", fuzz_readers._deflated(formats()["zip"].parts)),
-    "a member twice": ("zip", fuzz_readers._zip([*formats()["zip"].parts, *TORCH_ZIP.items()])),
+    "a deflated pickle": ("zip", file_formats.deflated_zip(formats()["zip"].parts)),
+    "a member twice": ("zip", file_formats.make_zip([*formats()["zip"].parts, *TORCH_ZIP.items()])),
     "a bomb": ("npz", claiming(npz(("x.npy", ZEROS), method=zipfile.ZIP_DEFLATED), 2**32 - 2)),
     "a bomb that claims nothing": (
         "npz",
@@ -168,8 +169,8 @@ ATTACKS = {
     "another size of images": (
         "config",
         json.dumps(
-            fuzz_readers.CONFIG
-            | {"preparation": fuzz_readers.CONFIG["preparation"] | {"resize": -1}}
+            file_formats.CONFIG
+            | {"preparation": file_formats.CONFIG["preparation"] | {"resize": -1}}
         ).encode(),
     ),
     "a png of 65535 x 65535": (
@@ -224,7 +225,7 @@ def test_an_expanded_tensor_of_gigabytes_is_refused(tmp_path):
     tensor = ("call", rebuild, storage, 0, (2**20, 2**12), (0, 0), False, {})
     path = tmp_path / "w.pth"
     head = [0x1950A86A20F9469CFC6C, 1001, {}, {"x": tensor}, ["7"]]
-    data = b"".join(map(fuzz_readers._pickled, head)) + struct.pack("<q", 6) + bytes(24)
+    data = b"".join(map(file_formats.pickled, head)) + struct.pack("<q", 6) + bytes(24)
     path.write_bytes(data)
     with pytest.raises(UserError, match="far smaller than the 17,179,869,184 bytes"):
         read_state_dict(path)
