@@ -16,6 +16,9 @@ A recipe is a dict of settings by the names that the command line gives them, su
 torchvision's recipes were compared with the README of its reference scripts and its issue 3995, and
 what the configs say of papers with their text or their authors' code. What could not be compared is
 named there, as "not checked against the paper".
+
+The file is longer than others since its first half is data, which config files get from where they
+get `choose`.
 """
 
 import operator

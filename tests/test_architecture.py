@@ -18,6 +18,7 @@ FAMILIES = {path.stem for path in (ROOT / "flaxzoo/models").glob("*.py")} - {
     "__init__",
     "base",
     "info",
+    "patches",
     "summary",
     "surgery",
 }

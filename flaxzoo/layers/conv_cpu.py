@@ -14,6 +14,8 @@ Two ways to write a convolution as products and shifts:
   https://hal.science/inria-00112631).
 * scatter: multiply the image by every tap, shift each product to where it belongs, sum (col2im).
   It is the transpose of gather, and at stride 1 also a convolution, with the kernel flipped.
+
+The file is longer than others: three cases, each in three directions, share what little they do.
 """
 
 import functools

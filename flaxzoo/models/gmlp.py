@@ -19,7 +19,7 @@ from flaxzoo.layers import (
     gelu,
 )
 from flaxzoo.layers.init import ONES, Normal, XavierUniform
-from flaxzoo.models.base import PatchClassifier
+from flaxzoo.models.patches import PatchClassifier
 
 
 class SpatialGatingUnit(nnx.Module):

@@ -20,7 +20,7 @@ from flaxzoo.layers import (
     Mlp,
     StochasticDepth,
 )
-from flaxzoo.models.base import PatchClassifier
+from flaxzoo.models.patches import PatchClassifier
 
 
 class MixerBlock(nnx.Module):

@@ -23,7 +23,7 @@ from flaxzoo.layers import (
     param,
 )
 from flaxzoo.layers.init import ONES, ZEROS, Constant, XavierUniform
-from flaxzoo.models.base import PatchClassifier
+from flaxzoo.models.patches import PatchClassifier
 
 
 class Affine(nnx.Module):

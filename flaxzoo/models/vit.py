@@ -29,7 +29,8 @@ from flaxzoo.layers import (
     param,
 )
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal, XavierUniform
-from flaxzoo.models.base import Classifier, patched_size
+from flaxzoo.models.base import Classifier
+from flaxzoo.models.patches import patched_size
 
 Norm = partial(LayerNorm, eps=1e-6)
 
