@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -42,7 +43,7 @@ def train(model: Classifier, batches: Batches, learning_rate: float, **hyper: An
     tx = sgd(lambda _: learning_rate, **hyper)
     model_def, params, batch_stats = split_model(model)
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
     def step(params, batch_stats, opt_state, images, labels):
         def loss(params):
             model = model_def.bind(params, batch_stats)
@@ -57,6 +58,7 @@ def train(model: Classifier, batches: Batches, learning_rate: float, **hyper: An
         updates, opt_state = tx.update(grads, opt_state, params)
         return value, grads, jax.tree.map(jnp.add, params, updates), batch_stats, opt_state
 
+    params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))  # for the step to overwrite
     opt_state, first, losses = jax.jit(tx.init)(params), {}, []
     for images, labels in batches:
         value, grads, params, batch_stats, opt_state = step(
