@@ -4,13 +4,21 @@ import difflib
 from collections.abc import Iterable
 
 _LONGEST = 100  # characters of a value in a message
+_LONGEST_MESSAGE = 3000  # which names in a stranger's file can exceed
 
 
 class UserError(ValueError):
     """A slip in a name, value, file or flag: the command line prints it and exits with 2.
 
-    Its message is a sentence or two: what was got, what was expected, what exists.
+    Its message is a sentence or two: what was got, what was expected, what exists. A very long one
+    is cut in the middle, since what was expected stands at the end.
     """
+
+    def __init__(self, message: str):
+        half = _LONGEST_MESSAGE // 2
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:half]} ... {message[-half:]}"
+        super().__init__(message)
 
 
 class InputError(UserError):

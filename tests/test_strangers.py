@@ -164,6 +164,10 @@ ATTACKS = {
         "table",
         b"image,label\ntrain/cat/0.png,%s\ntrain/cat/1.png,2\ntest/cat/0.png,2\n" % (b"1" * 5000),
     ),
+    "a name of 5000 digits": (
+        "table",
+        b"image,label\n%s,1\ntrain/cat/1.png,1\ntest/cat/0.png,2\n" % (b"1" * 5000),
+    ),
     "nested JSON": ("config", b"[" * 100_000),
     "nested objects": ("config", b'{"a":' * 100_000),
     "another size of images": (
