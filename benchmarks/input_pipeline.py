@@ -1,13 +1,15 @@
 """Measures how many training images a second come out of flaxzoo, torch's DataLoader and tf.data.
 
     python -m benchmarks.input_pipeline FOLDER --tf-python OTHER_ENVIRONMENT/bin/python
+    python -m benchmarks.input_pipeline FOLDER --tf-python ... --shrink 224
 
-FOLDER holds JPEGs of full size, at any depth. They are repeated to --images an epoch, decoded, cut
-at random, resized to 224 pixels and batched as uint8: with torchvision's v2 transforms on PIL
-images for torch, with decode_and_crop_jpeg for TensorFlow, whose resize reduces with antialiasing,
-as the others do ("tf"), or without it ("tf_plain", which is its default, and less work: it reads
-four pixels of the box for one of the result, however large the box is). Those two mirror half of
-the images as well, which flaxzoo leaves to the device.
+FOLDER holds JPEGs of full size, at any depth; --shrink first makes squares of so many pixels of
+them, in files of their own, as data sets are often kept where reading is to be quick. They are
+repeated to --images an epoch, decoded, cut at random, resized to 224 pixels and batched as uint8:
+with torchvision's v2 transforms on PIL images for torch, with decode_and_crop_jpeg for TensorFlow,
+whose resize reduces with antialiasing, as the others do ("tf"), or without it ("tf_plain", which is
+its default, and less work: it reads four pixels of the box for one of the result, however large the
+box is). Those two mirror half of the images as well, which flaxzoo leaves to the device.
 
 All are compared core by core: at 1 a pipeline has one processor core for all it does, at 2 it has
 two, to which it is bound. tf.data decodes in as many threads, and so does "flaxzoo_threads"
@@ -16,9 +18,10 @@ the process that takes the batches.
 
 Each measurement is a process of its own, after some batches that do not count. A round measures
 every pipeline once, and ratios are taken within a round: what slows the machine slows all of them.
-Results go to benchmarks/results/input_pipeline.json: images a second, CPU milliseconds an image of
-the process and its workers together, and by how many MiB their memory grew from the first quarter
-of the epoch to its end. Ratios by CPU time hold on a machine that does other work as well, too.
+Results go to benchmarks/results/input_pipeline.json, or input_pipeline_224.json of shrunk images:
+images a second, CPU milliseconds an image of the process and its workers together, and by how many
+MiB their memory grew from the first quarter of the epoch to its end. Ratios by CPU time hold on a
+machine that does other work as well, too.
 """
 
 import argparse
@@ -31,6 +34,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -39,7 +43,6 @@ from typing import Any
 
 from benchmarks.record import FOLDER, ROOT, save
 
-RESULTS = FOLDER / "input_pipeline.json"
 OURS, OTHERS = ("flaxzoo_threads", "flaxzoo"), ("torch", "tf", "tf_plain")
 PIPELINES = [(name, cores) for cores in (1, 2) for name in (*OURS, *OTHERS)]
 BATCH, SIZE, WARM_UP = 64, 224, 3
@@ -49,6 +52,7 @@ PACKAGES = ("grain", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "torch",
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--shrink", type=int, metavar="PIXELS", help="images to such squares first")
     parser.add_argument("--images", type=int, default=2000, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tf-python", help="the Python of an environment that has TensorFlow")
@@ -58,6 +62,27 @@ def main() -> None:
         name, cores = arguments.measure
         print(json.dumps(measure(name, int(cores), arguments.folder, arguments.images)))
         return
+    if not arguments.shrink:
+        compare(arguments, arguments.folder, FOLDER / "input_pipeline.json")
+        return
+    with tempfile.TemporaryDirectory() as shrunk:
+        shrink(arguments.folder, Path(shrunk), arguments.shrink)
+        results = FOLDER / f"input_pipeline_{arguments.shrink}.json"
+        compare(arguments, Path(shrunk), results)
+
+
+def shrink(folder: Path, shrunk: Path, side: int) -> None:
+    """Writes a square JPEG of every image in `folder`."""
+    from PIL import Image, ImageOps
+
+    for i, path in enumerate(jpegs(folder)):
+        with Image.open(path) as image:
+            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
+        square.save(shrunk / f"{i}.jpg", quality=90)
+
+
+def compare(arguments: argparse.Namespace, folder: Path, path: Path) -> None:
+    """Measures every pipeline on the images in `folder`, and keeps what it finds in `path`."""
     pythons = interpreters(arguments.tf_python)
     tensorflow = tensorflow_version(pythons.get("tf"))
     results: dict[str, Any] = {"ratios": {}}
@@ -67,7 +92,7 @@ def main() -> None:
             if name not in pythons:
                 continue
             command = [
-                pythons[name], "-m", "benchmarks.input_pipeline", str(arguments.folder),
+                pythons[name], "-m", "benchmarks.input_pipeline", str(folder),
                 "--images", str(arguments.images), "--measure", name, str(cores),
             ]  # fmt: skip
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -76,7 +101,7 @@ def main() -> None:
             print(f"round {number + 1}: {name} {cores}", result, flush=True)
         results = summary(found, arguments.images)
         results["versions"]["tensorflow"] = tensorflow
-        save(RESULTS, results)  # of all rounds so far
+        save(path, results)  # of all rounds so far
     for name, ratio in results["ratios"].items():
         speeds = f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
         print(f"{name}: {speeds}, by CPU time {ratio['by_cpu_time']:.2f}")
@@ -137,9 +162,7 @@ def _installed(package: str) -> bool:
 def measure(name: str, cores: int, folder: Path, images: int) -> dict[str, float]:
     """Runs one epoch of one pipeline in this process."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    files = sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-    if not files:
-        raise SystemExit(f"no JPEGs below {folder}")
+    files = jpegs(folder)
     steps = WARM_UP + images // BATCH
     needed = steps * BATCH
     files = (files * -(-needed // len(files)))[:needed]
@@ -159,6 +182,13 @@ def measure(name: str, cores: int, folder: Path, images: int) -> dict[str, float
         "memory_mib": round(_memory_mib(), 1),
         "growth_mib": round(_memory_mib() - quarter, 1),
     }
+
+
+def jpegs(folder: Path) -> list[str]:
+    files = sorted(str(p) for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if not files:
+        raise SystemExit(f"no JPEGs below {folder}")
+    return files
 
 
 def _family(process: int) -> list[int]:

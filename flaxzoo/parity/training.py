@@ -79,7 +79,7 @@ def train_torch(twins: Twins, batches: Batches, learning_rate: float, **hyper: A
     parameters: dict[str, Any] = dict(model.named_parameters())
     first, losses = {}, []
     for images, labels in batches:
-        optimizer.zero_grad()
+        optimizer.zero_grad()  # sets to None, which leaves those that are kept as they are
         outputs = model(nchw(images))
         logits, *aux = outputs if isinstance(outputs, tuple) else (outputs,)
         target = torch.from_numpy(labels)
@@ -87,7 +87,7 @@ def train_torch(twins: Twins, batches: Batches, learning_rate: float, **hyper: A
         for head in aux:
             loss += twins.flax_model.aux_weight * loss_of(head, target)
         loss.backward()
-        first = first or {k: p.grad.numpy().copy() for k, p in parameters.items()}
+        first = first or {k: p.grad.numpy() for k, p in parameters.items()}
         optimizer.step()
         losses.append(loss.item())
     state = model.state_dict().items()
