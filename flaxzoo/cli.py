@@ -1,5 +1,6 @@
 """What every command shares: reading configs, preparing JAX, telling slips in one line."""
 
+import gc
 import itertools
 import logging
 import operator
@@ -169,9 +170,15 @@ def _explain(error: str) -> str:
 
 
 def prepare_jax() -> None:
-    """Turns the persistent compilation cache on, unless the environment already decides it."""
+    """Makes tracing and compiling quicker, for whole programs: modules leave such things alone.
+
+    Turns the persistent compilation cache on, unless the environment already decides it, and has
+    garbage collected less often.
+    """
     import jax
 
+    # Tracing makes many objects, and they live: the search for dead ones takes a sixth of its time.
+    gc.set_threshold(50_000, 20, 20)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
