@@ -104,10 +104,10 @@ def write_saved(folder: Path, config: SavedConfig, weights: Mapping[str, np.ndar
         UserError: see `save_pretrained`.
     """
     folder = folder.expanduser()
-    path = folder / CONFIG_FILE
-    if path.exists() and not is_saved(folder):
+    file = folder / CONFIG_FILE
+    if file.exists() and not is_saved(folder):
         raise UserError(
-            f"{path} is not of a saved model; it stays, so take another folder to save to."
+            f"{file} is not of a saved model; it stays, so take another folder to save to."
         )
     values = {_MARK: __version__} | {f.name: getattr(config, f.name) for f in fields(config)}
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -116,12 +116,12 @@ def write_saved(folder: Path, config: SavedConfig, weights: Mapping[str, np.ndar
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}.") from error
     metadata = getattr(weights, "_metadata", None)
-    with written(path) as part:
+    with written(file) as part:
         part.write_text(text, "utf-8")
         with staged_state_dict(folder / WEIGHTS_FILE, weights, metadata):
             # Until the new one takes its place there is no config: none ever stands beside the
             # weights of another model.
-            path.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
     return folder
 
 
@@ -172,32 +172,32 @@ def read_config(folder: str | Path) -> SavedConfig:
     from flaxzoo.sources import read_json
 
     folder = Path(folder).expanduser()
-    path = folder / CONFIG_FILE
+    file = folder / CONFIG_FILE
     if not folder.is_dir():
         what = ", but a file." if folder.exists() else nearby(folder)
         raise UserError(f"{folder} is no folder of a saved model{what}")
-    if not path.is_file():
+    if not file.is_file():
         held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise UserError(
             f"{folder} is no saved model, or an incomplete one: it has no {CONFIG_FILE}; "
             f"it holds {held}."
         )
-    saved = read_json(path)
+    saved = read_json(file)
     if saved.pop(_MARK, None) is None:
         held = ", ".join(sorted(saved)[:8]) or "nothing"
         raise UserError(
-            f"{path} was not written by flaxzoo.save_pretrained: it holds {held}; load weights of "
+            f"{file} was not written by flaxzoo.save_pretrained: it holds {held}; load weights of "
             "others with create_model(NAME, pretrained=FILE)."
         )
     odd = [f"no {key}" for key in _TYPES if key not in saved]
     odd += [f"{key}={v!r}" for key, v in saved.items() if type(v) is not _TYPES.get(key)]
     if odd:
-        raise UserError(f"{path} is damaged: it has {', '.join(odd[:8])}.")
+        raise UserError(f"{file} is damaged: it has {', '.join(odd[:8])}.")
     values: dict[str, Any] = saved | {"classes": tuple(map(str, saved["classes"]))}
     try:
         return _checked(SavedConfig(**values))
     except UserError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{file} is damaged: {error}") from None
 
 
 def read_saved(folder: Path) -> "Source":
