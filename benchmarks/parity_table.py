@@ -60,7 +60,9 @@ them stands the largest that torch's own float32 has in four runs, which is what
 0.5 is such a case: torch's float32 gradient of `layers.8.0.layers.1.bias` is 2.4e-2 from its own
 float64, and 1e-4 where the image is rounded otherwise; flaxzoo's is 1e-4.
 
-Machine: {machine}; {versions}. n = 1: a comparison is deterministic.
+Machine: {machine}; {versions}.
+n = 1: a comparison is deterministic. Where gradients in both frameworks need more memory than there
+is, that is said.
 
 Compared so far: {measured} of {variants} variants, {comparisons} comparisons, of which {different}
 differ.
@@ -240,9 +242,10 @@ def render(results: dict[str, Result]) -> str:
     known = variants()
     done = [r for r in results.values() if "failed" not in r]
     versions = {k: v for r in done for k, v in r["versions"].items()}
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     lines = [
         HEADER.format(
-            machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
+            machine=f"{os.cpu_count()} CPU cores, {memory:.0f} GiB, {platform.machine()}",
             versions=", ".join(f"{package} {v}" for package, v in sorted(versions.items())),
             measured=len({key.split()[0] for key in results}),
             variants=len(known),

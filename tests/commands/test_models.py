@@ -6,7 +6,7 @@ import pytest
 
 from flaxzoo.commands import run
 from flaxzoo.errors import UserError
-from flaxzoo.models import VARIANTS
+from flaxzoo.models import list_models
 from flaxzoo.models.info import model_info
 
 
@@ -51,9 +51,15 @@ def test_says_what_a_model_was_found_equal_to(capsys):
     assert library.gradients
 
 
-def test_every_comparison_is_of_a_variant():
-    compared = [name for name in VARIANTS if model_info(name).parity]
-    assert len(compared) > 10
+@pytest.mark.parametrize("name", list_models())
+def test_every_variant_was_compared_and_found_equal(name):
+    """By `make parity`, with our twin and the model of the library that has it."""
+    info = model_info(name)
+    compared = {parity.against: parity.dtypes for parity in info.parity}
+    assert compared == dict.fromkeys(
+        filter(None, (info.library, "torch_ref")), ("float64", "float32")
+    )
+    assert all(parity.equal for parity in info.parity)
 
 
 def test_the_table_fits_100_columns(capsys):
