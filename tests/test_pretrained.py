@@ -10,7 +10,7 @@ import pytest
 from flaxzoo import pretrained
 from flaxzoo.errors import UserError
 from flaxzoo.models import list_models
-from flaxzoo.models.info import model_info
+from flaxzoo.models.info import model_info, published
 from flaxzoo.pretrained import choose, find, is_name
 
 FILE = "squeezenet1_1-b8a52dc0.pth"
@@ -157,12 +157,20 @@ def test_a_file_that_is_what_its_name_says_is_kept(weights_cache, published_at, 
     [
         ("https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6"),
         ("https://download.pytorch.org/models/mnasnet0.5_top1_67.823-3ffadce67e.pth", "3ffadce67e"),
-        ("https://dl.fbaipublicfiles.com/deit/resmlp_12_dist.pth", ""),
+        ("https://download.pytorch.org/models/resnet50.pth", ""),
         ("https://huggingface.co/timm/xception41.tf_in1k", ""),
     ],
 )
 def test_the_checksum_is_in_the_name(url, digits):
     assert pretrained._first_digits(url) == digits
+
+
+def test_every_published_file_has_a_checksum():
+    """In its name, or at the hub, which tells it."""
+    urls = [row["url"] for rows in published().values() for row in rows if row["url"]]
+    without = [url for url in urls if not pretrained._first_digits(url)]
+    assert len(urls) > 100
+    assert all(url.startswith("https://huggingface.co/timm/") for url in without)
 
 
 def test_a_cache_that_cannot_be_written_is_named(weights_cache):
