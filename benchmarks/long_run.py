@@ -12,6 +12,7 @@ docs/long_run.png.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -100,10 +101,12 @@ def watch(folder: Path, minutes: float) -> tuple[list[Sample], int]:
         while process.poll() is None and steps_of(workdir) == 0:
             time.sleep(0.5)
         started = time.monotonic()
-        while process.poll() is None and time.monotonic() < started + 60 * minutes:
-            samples.append(sample(process.pid, workdir, time.monotonic() - started))
-            time.sleep(EVERY)
-        process.send_signal(signal.SIGTERM)
+        try:
+            while process.poll() is None and time.monotonic() < started + 60 * minutes:
+                samples.append(sample(process.pid, workdir, time.monotonic() - started))
+                time.sleep(EVERY)
+        finally:
+            process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=120)
     if code != 128 + signal.SIGTERM:
         print((folder / "output").read_text()[-2000:], file=sys.stderr)
@@ -114,28 +117,34 @@ def watch(folder: Path, minutes: float) -> tuple[list[Sample], int]:
 
 
 def sample(pid: int, workdir: Path, seconds: float) -> Sample:
-    """Looks at a process and those that it started."""
-    pids = [pid, *descendants(pid)]
+    """Looks at a process and those that it started; one that ends meanwhile is left out."""
     page, tick = os.sysconf("SC_PAGE_SIZE") / 2**20, os.sysconf("SC_CLK_TCK")
-    stats = [Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split() for p in pids]
+    stats, handles = [], 0
+    for p in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()
+            handles += len(os.listdir(f"/proc/{p}/fd"))
+            stats.append(fields)
     steps, metrics = steps_of(workdir), workdir / "metrics.jsonl"
     return {
         "seconds": round(seconds, 1),
         "steps": steps,
         "resident_mib": round(sum(int(fields[21]) for fields in stats) * page, 1),
         "threads": sum(int(fields[17]) for fields in stats),
-        "handles": sum(len(os.listdir(f"/proc/{p}/fd")) for p in pids),
+        "handles": handles,
         # Of each its own, and that of the processes which it started and which have ended.
         "cpu_seconds": sum(int(field) for fields in stats for field in fields[11:15]) / tick,
-        "workdir_files": sum(path.is_file() for path in workdir.rglob("*")),
+        "workdir_files": sum(len(files) for _, _, files in os.walk(workdir)),
         "metrics_bytes_a_step": metrics.stat().st_size / steps,
     }
 
 
 def descendants(pid: int) -> list[int]:
     """Returns the processes that any thread of a process has started, and theirs."""
-    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    children = [int(child) for text in lists for child in text.split()]
+    children: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            children += map(int, path.read_text().split())
     return [p for child in children for p in (child, *descendants(child))]
 
 

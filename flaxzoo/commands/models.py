@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from flaxzoo.commands import common
 from flaxzoo.errors import UserError, unknown
 from flaxzoo.models import FAMILIES, create_model
@@ -26,7 +28,9 @@ def run(arguments: Sequence[str]) -> None:
     families = [family.__name__.rpartition(".")[2] for family in FAMILIES]
     if parsed.family and parsed.family not in families:
         raise unknown("family", parsed.family, families)
-    rows = [r for name in common.matching(parsed.pattern) if _fits(r := row(name), parsed)]
+    names = common.matching(parsed.pattern)
+    with Console(stderr=True, highlight=False).status(f"looking at {len(names)} models"):
+        rows = [r for name in names if _fits(r := row(name), parsed)]
     if not rows:
         raise UserError(f"no model that matches {parsed.pattern!r} is as the flags ask.")
     if parsed.sort:
