@@ -24,6 +24,8 @@ CPU_OPTIONS: dict[str, Any] = {
 # The older of its two ways to compile a fusion: a training step of mobilenet_v2 takes 702, not 910,
 # its forward pass 127, not 281; blocks of it compile in half the time. jax 0.11 has dropped it.
 CPU_OPTIONS_BEFORE_0_11 = {"xla_cpu_use_fusion_emitters": False}
+# What jax 0.12.0 hands to YNNPACK is NaN in bfloat16 at times, as the logits of resnet_tiny are.
+CPU_OPTIONS_SINCE_0_12 = {"xla_cpu_experimental_ynn_fusion_type": ""}
 MIN_SHARDED = 4096  # elements; to gather a smaller array takes longer than its memory is worth
 
 
@@ -35,8 +37,9 @@ def compiler_options(platform: str) -> dict[str, Any] | None:
     """
     if platform != "cpu" or jax.__version_info__ < (0, 10):
         return None
-    older = CPU_OPTIONS_BEFORE_0_11 if jax.__version_info__ < (0, 11) else {}
-    return CPU_OPTIONS | older
+    if jax.__version_info__ < (0, 11):
+        return CPU_OPTIONS | CPU_OPTIONS_BEFORE_0_11
+    return CPU_OPTIONS | (CPU_OPTIONS_SINCE_0_12 if jax.__version_info__ >= (0, 12) else {})
 
 
 @dataclass(frozen=True)
