@@ -1,4 +1,4 @@
-"""The examples of the documentation, run or checked: CONTRIBUTING.md says which and how.
+"""The examples of the documentation, run: CONTRIBUTING.md says how.
 
 Used by tests/test_docs.py and parity_tests/test_torch_docs.py.
 """
@@ -31,10 +31,7 @@ from flaxzoo.training import distributed
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TORCH = "<!-- torch -->\n"  # begins a page whose every example needs torch
 TORCH_COMMANDS = re.compile(r"flaxzoo parity|--against|--format (onnx|torch)")
-BLOCK = re.compile(
-    r"(?:^<!-- checked: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
+BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRAMS = ("cd", "git", "pytest", ".venv/bin/pre-commit", "kaggle")  # others' own
 
 # How commands are cut short: flags that go before those of a training and of a benchmark of ours,
@@ -79,13 +76,11 @@ class Example:
     Attributes:
         language: "python" or "sh".
         line: of the page, on which the code begins, from 1.
-        runs: it is not marked as only checked.
     """
 
     language: str
     code: str
     line: int
-    runs: bool
 
 
 def pages(torch: bool) -> list[Path]:
@@ -100,7 +95,6 @@ def examples(text: str) -> list[Example]:
             language=match["language"],
             code=match["code"],
             line=text.count("\n", 0, match.start("code")) + 1,
-            runs=not match["why"],
         )
         for match in BLOCK.finditer(text)
         if match["language"] != "text"
@@ -122,7 +116,7 @@ def _parts(text: str, torch: bool) -> Iterator[tuple[Example, list[str]]]:
 
 
 def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
-    """Runs or checks the examples of a page in the working directory.
+    """Runs the examples of a page in the working directory.
 
     Blocks of Python are one program. A command that stands there twice runs once.
 
@@ -140,13 +134,12 @@ def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
     for example, words in _parts(text, torch):
         if words:
             if words not in ran:
-                run(words) if example.runs else check(words)
+                run(words)
             ran.append(words)
             continue
         # On the lines of the page, for tracebacks.
         program = compile("\n" * (example.line - 1) + example.code, str(path), "exec")
-        if example.runs:
-            exec(program, namespace)
+        exec(program, namespace)
 
 
 def command_lines(code: str) -> Iterator[list[str]]:
