@@ -12,14 +12,13 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from docs import stand_ins
+from docs import others, stand_ins
 from docs.stand_ins import ROOT
 from flaxzoo import cli, commands
 from flaxzoo.check_config import field_names
@@ -30,9 +29,8 @@ from flaxzoo.training import distributed
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TORCH = "<!-- torch -->\n"  # begins a page whose every example needs torch
-TORCH_COMMANDS = re.compile(r"flaxzoo parity|--against|--format (onnx|torch)")
+TORCH_COMMANDS = re.compile(r"flaxzoo parity|make parity|--against|--format (onnx|torch)")
 BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-_PROGRAMS = ("cd", "git", "pytest", ".venv/bin/pre-commit", "kaggle")  # others' own
 
 # How commands are cut short: flags that go before those of a training and of a benchmark of ours,
 # and that those of other commands go before.
@@ -54,11 +52,19 @@ SHORT = {
         "--out=kill_and_resume.json",
     ),
     "benchmarks.kill_saves": ("--trials=4", "--out=kill_saves.json"),  # one of each kind
+    "pip": ("--quiet",),
+    "pytest": ("tests/test_reliability.py",),
+    "make train": ("ARGS=--config.duration='2 steps' --config.schedule.warmup='1 steps'",),
+    "make test": ("ARGS=tests/test_reliability.py --numprocesses=0",),
+    "make lint": ("--old-file=docs",),  # which `make docs` builds
 }
 SMALL = (f"--config.data.image_size={stand_ins.IMAGE_SIZE}", "--config.data.train_sizes=()")
 # What else of a command is changed: absolute paths, other hosts, what takes long. {port} is a free
 # one.
 INSTEAD = {
+    "'<this' 'repository>'": ". clones/flaxzoo",
+    "cd flaxzoo": "cd clones/flaxzoo",
+    ".venv/bin/": "",
     "/shared/run": "shared/run",
     "--data_dir /data": "--data_dir archives",
     "--coordinator=10.0.0.1:6000 --num_processes=2": "--coordinator=localhost:{port} "
@@ -129,12 +135,16 @@ def run_page(path: Path, torch: bool, names: Mapping[str, Any] = {}) -> None:
         Exception: whatever is wrong with one.
     """
     text, namespace = path.read_text("utf-8"), {"__name__": "__main__", **names}
-    stand_ins.write_named(text, Path.cwd())
-    ran: list[list[str]] = []
-    for example, words in _parts(text, torch):
+    folder, parts, ran = Path.cwd(), list(_parts(text, torch)), []
+    if any(others.runs(words) for _, words in parts):
+        others.write_project(folder)
+    stand_ins.write_named(text, folder)
+    for previous, (example, words) in zip([None, *parts], parts, strict=False):
+        if previous and previous[0] is not example:
+            os.chdir(folder)  # each block is a terminal of its own
         if words:
             if words not in ran:
-                run(words)
+                run(words, folder)
             ran.append(words)
             continue
         # On the lines of the page, for tracebacks.
@@ -152,14 +162,22 @@ def command_lines(code: str) -> Iterator[list[str]]:
             words = words[end + 1 :]
 
 
-def run(words: Sequence[str]) -> None:
-    """Runs a command of ours, cut short, and checks what is not ours to run."""
+def run(words: Sequence[str], folder: Path) -> None:
+    """Runs a command, cut short.
+
+    Args:
+        folder: where `others.write_project` has written what programs of others need.
+    """
     check(words)
     words = _smaller(words)
     command = _command(words)
-    if command is None:
-        if words[:2] == ["python", "-m"]:
-            _start(words[2], *words[3:], *SHORT[words[2]])
+    if words[0] == "cd":
+        os.chdir(words[1])
+    elif others.runs(words):
+        short = SHORT.get(words[0], SHORT.get(" ".join(words[:2]), ()))
+        others.run([*words, *short], folder)
+    elif command is None:
+        _start(words[2], *words[3:], *SHORT[words[2]])
     elif command[0] == "train":
         _train(command[1:])
     else:
@@ -190,18 +208,13 @@ def _start(module: str, *arguments: str) -> None:
 
 
 def check(words: Sequence[str]) -> None:
-    """Checks a command without running it: flags, settings, models, names of files of ours."""
-    program, *rest = words
+    """Checks a command of ours without running it: flags, settings, models, names of modules."""
     if command := _command(words):
         _check_train(command[1:]) if command[0] == "train" else _check_command(command)
-    elif program == "make":
-        assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
-    elif words[:2] == ["pip", "install"]:
-        _check_requirements(rest[1:])
     elif words[:2] == ["python", "-m"]:
         _check_module(words[2], words[3:])
     else:
-        assert program in _PROGRAMS, f"who knows {words}?"
+        assert words[0] == "cd" or others.runs(words), f"who knows {words}?"
 
 
 def _command(words: Sequence[str]) -> list[str] | None:
@@ -254,18 +267,6 @@ def _only_parsed(call: Callable[[], Any]) -> None:
         except _Parsed:
             return
     raise AssertionError("it reads no flags")
-
-
-def _check_requirements(words: Sequence[str]) -> None:
-    """Checks files of requirements, and extras of ours; other packages may have any name."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    for flag, word in zip(["", *words], words, strict=False):
-        if flag == "-r":
-            assert (ROOT / word).is_file(), word
-        if match := re.fullmatch(r"(?:flaxzoo|\.)\[(.+)\]", word):
-            assert match[1] in extras, word
 
 
 def unknown_flags(text: str) -> list[str]:
