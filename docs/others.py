@@ -40,7 +40,7 @@ SCRIPTS = {
     "pyright": "#!python\n",
     "ruff": "#!python\n",
     "uv": LINK,
-    "pytest": "#!python\nimport pytest\npytest.console_main()\n",
+    "pytest": "#!python\nimport sys, pytest\nsys.exit(pytest.main())\n",
 }
 # Of jax's; pip itself must not see what lies behind.
 BEHIND = 'import sys; sys.orig_argv[1:3] == ["-m", "pip"] or sys.path.insert(0, "REAL")\n'
@@ -74,20 +74,25 @@ def write_project(folder: Path) -> None:
         ["commit", "--quiet", "--message=as it is"],
         [f"--work-tree={folder}", "checkout", "--quiet", "--force", "."],
     ):
-        subprocess.run([*git, *command], check=True)
+        subprocess.run([*git, *command], env=_environ(folder), check=True)
     (folder / "index").mkdir()
     for name, version in _pins():
         _write_package(folder / "index", name, version)
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    venv = [sys.executable, "-m", "venv", str(folder / "venv")]
+    subprocess.run(venv, env=_environ(folder), check=True)
 
 
 def _environ(folder: Path) -> dict[str, str]:
+    """Returns this process's environment without what git, make and pytest are told by it."""
+    told = re.compile(r"GIT_|MAKE|MFLAGS|PYTEST_|PIP_|UV_|VIRTUAL_ENV|PYTHON")
     index = str(folder / "index")
-    return os.environ | {
+    return {name: value for name, value in os.environ.items() if not told.match(name)} | {
         "PATH": f"{folder / 'venv' / 'bin'}:{os.environ['PATH']}",
         "VENV": str(folder / "venv"),  # of the Makefile
         "PYTHON": sys.executable,
         "JAX_PLATFORMS": "cpu",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": index,
