@@ -72,6 +72,11 @@ def one_of(kind: str, value: object, known: Collection[str]) -> str:
     raise unknown(kind, value, known)
 
 
+def is_utf8(name: str) -> bool:
+    """Says whether a name of the file system is text; in others Python keeps the raw bytes."""
+    return name == name.encode(errors="ignore").decode()
+
+
 def path(name: str, value: object) -> Path:
     """Returns a path, which need not exist, with ~ for the home folder expanded.
 

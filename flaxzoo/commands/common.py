@@ -113,7 +113,8 @@ def write_page(path: Path, page: str, console: Console) -> None:
     from flaxzoo.weight_writing import written
 
     with written(path) as part:
-        part.write_text(page, encoding="utf-8")
+        # A file's name need not be UTF-8.
+        part.write_text(page, encoding="utf-8", errors="backslashreplace")
     console.print(f"wrote {path}", markup=False)
 
 

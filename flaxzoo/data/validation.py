@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int64
 
+from flaxzoo.arguments import is_utf8
 from flaxzoo.data.dataset import ArraySplit, Dataset, Split
 from flaxzoo.data.order import philox
 from flaxzoo.errors import UserError
@@ -20,6 +21,11 @@ def check(dataset: Dataset) -> None:
         raise UserError(
             f"{dataset.name} has {dataset.num_classes} class ({', '.join(dataset.classes)}); "
             "a classifier needs at least 2"
+        )
+    if odd := [name for name in dataset.classes if not is_utf8(name)]:
+        raise UserError(
+            f"the name of {_class(len(odd))} {_listed(odd)} of {dataset.name} is not UTF-8, as "
+            "all that is written about a run has to be"
         )
     if dataset.channels not in (1, 3):
         raise UserError(f"{dataset.name} has {dataset.channels} channels; expected 1 or 3")

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from flaxzoo import report
+from flaxzoo.arguments import is_utf8
 from flaxzoo.checkpoint import saved_steps, set_damaged_aside
 from flaxzoo.config import Config
 from flaxzoo.data.disk import exclusive
-from flaxzoo.errors import UserError
+from flaxzoo.errors import UserError, shown
 from flaxzoo.json_text import parse_json
 from flaxzoo.report import Review
 from flaxzoo.training.clock import Clock
@@ -178,8 +179,11 @@ def claim(workdir: Path) -> Iterator[None]:
     nothing in them are removed.
 
     Raises:
-        UserError: another run holds it, or it cannot be written.
+        UserError: another run holds it, it cannot be written, or its name is not UTF-8, in which
+            case orbax could not save.
     """
+    if not is_utf8(str(workdir)):
+        raise UserError(f"the path of a run must be UTF-8; got {shown(str(workdir))}.")
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     with contextlib.ExitStack() as held:
         try:
@@ -235,7 +239,8 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        # A file's name need not be UTF-8.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

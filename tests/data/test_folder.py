@@ -101,6 +101,13 @@ def test_an_empty_class_is_named(folder):
         data.load(f"folder={folder}")
 
 
+def test_a_class_whose_name_is_not_utf8_is_refused(folder):
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(folder / split / "caf\udce9")
+    with pytest.raises(UserError, match=r"the name of class 'caf\\udce9' of pets is not UTF-8"):
+        data.load(f"folder={folder}")
+
+
 def test_a_class_that_is_only_tested_gets_near_misses(folder):
     (folder / "test" / "dog").rename(folder / "test" / "dogs")
     with pytest.raises(UserError, match=r"'dogs'; did you mean 'dog'\?"):

@@ -68,6 +68,12 @@ def test_folders_that_were_made_for_nothing_go(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_it_is_made(config, tmp_path):
+    with pytest.raises(UserError, match=r"must be UTF-8; got '.*caf\\udce9'"):
+        train(config, tmp_path / "caf\udce9", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_system_without_locks_lets_everybody_in(tmp_path, monkeypatch):
     def flock(*_: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

@@ -35,6 +35,12 @@ def test_each_evaluation_is_a_line_of_summary_csv(run, tmp_path):
     }  # fmt: skip
 
 
+def test_a_report_shows_names_of_files_that_are_not_utf8(config, tmp_path):
+    config.data.source = "folder=caf\udce9"
+    Run(tmp_path, config, CLASSES).plot()
+    assert r"folder=caf\udce9" in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_summary_csv_drops_what_is_evaluated_again(config, run, tmp_path):
     for step in (1, 2, 3):
         run.log(step=step, epoch=step / 2, val_loss=1.0 / step)
