@@ -7,6 +7,8 @@ second.
 """
 
 import functools
+import math
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -112,10 +114,22 @@ def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jn
     on the platform nor on the order in which the layers were built.
 
     Raises:
-        UserError: it is no model, `seed` no integer of at least 0, or the type none of DTYPES.
+        UserError: it is no model, `seed` no integer of at least 0, the type none of DTYPES, or the
+            values are more than this machine's memory holds.
     """
     variables, seed = named_variables(model), integer("seed", seed, 0)
     param_dtype = check_dtype(param_dtype)
+    needed = sum(
+        math.prod(variable.shape) * storage_dtype(variable, param_dtype).itemsize
+        for variable in variables.values()
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise UserError(
+            f"the values of this {type(model).__name__} take {needed / 2**30:,.1f} GiB; this machine "
+            f"has {memory / 2**30:,.1f}. Smaller options make a smaller model; abstract=True needs "
+            "no values."
+        )
     values = {}
     for name, variable in variables.items():
         value = initial_value(variable, name, seed)

@@ -45,6 +45,13 @@ def test_what_cannot_be_made_is_refused(arguments, message):
         create_model(**{"name": "resnet18", "abstract": True} | arguments)
 
 
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_filled():
+    with pytest.raises(
+        UserError, match=r"values of this ResNet take 1.*,.* GiB; this machine has "
+    ):
+        create_model("resnet18", planes=10**6)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
