@@ -126,9 +126,9 @@ def initialise(model: nnx.Module | object, *, seed: int | object, param_dtype=jn
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise UserError(
-            f"the values of this {type(model).__name__} take {needed / 2**30:,.1f} GiB; this machine "
-            f"has {memory / 2**30:,.1f}. Smaller options make a smaller model; abstract=True needs "
-            "no values."
+            f"the values of this {type(model).__name__} take {needed / 2**30:,.1f} GiB; this "
+            f"machine has {memory / 2**30:,.1f}. Smaller options make a smaller model; "
+            "abstract=True needs no values."
         )
     values = {}
     for name, variable in variables.items():
