@@ -113,8 +113,8 @@ def _write_package(folder: Path, name: str, version: str) -> None:
     stem = f"{name.replace('-', '_')}-{version}"
     extras = "".join(f"Provides-Extra: {extra}\n" for extra in ("cuda12", "tpu"))
     files = {
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        + extras,
+        f"{stem}.dist-info/METADATA": "Metadata-Version: 2.1\nLicense: Apache-2.0\n"
+        f"Name: {name}\nVersion: {version}\n{extras}",
         f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     if name in SCRIPTS:
