@@ -1,14 +1,14 @@
 """Trains for an hour and watches for what grows: memory, open files, threads, logs, time a step.
 
     python -m benchmarks.long_run                   an hour, at whatever speed the machine has
-    python -m benchmarks.long_run --minutes 5
+    python -m benchmarks.long_run --minutes 5 --save-every 1000000000 --out no_saves
 
 A small net is trained on a folder of JPEGs, which a process of its own decodes, with everything
 that repeats in a run: lines of metrics, validation, plots, checkpoints that replace older ones.
 Every ten seconds the run and its processes are looked at from outside, through /proc. Time a step
 is that of all cores, which others on the machine disturb less than time by the clock. At the end
 the run gets SIGTERM. Samples and slopes go to benchmarks/results/long_run.json, their plot to
-docs/long_run.png.
+docs/long_run.png, or to --out with .json and .png.
 """
 
 import argparse
@@ -42,7 +42,7 @@ FLAGS = [
     "--config.batch_size=32",
     "--config.duration=100000000 steps",
     "--config.eval_every=500 steps",
-    "--config.checkpoint.every=500 steps",
+    "--config.checkpoint.minutes=0",
     "--config.log_every=50 steps",
 ]
 TITLES = {
@@ -60,14 +60,18 @@ Sample = dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains for long and watches for what grows.")
     parser.add_argument("--minutes", type=float, default=60.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
+    parser.add_argument("--out", type=Path, help="instead of the committed figures and plot")
+    arguments = parser.parse_args()
+    minutes, out = arguments.minutes, arguments.out
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder) / "photos")
-        samples, code = watch(Path(folder), minutes)
+        samples, code = watch(Path(folder), minutes, arguments.save_every)
     if code != 128 + signal.SIGTERM or len(samples) < 10:
         sys.exit(f"error: the run ended with {code} after {len(samples)} samples")
     results = {
         "minutes": minutes,
+        "save_every": arguments.save_every,
         "steps": samples[-1]["steps"],
         "slopes an hour": {name: slope(samples, name) for name in TITLES},
         "ranges": {name: extent(samples, name) for name in TITLES},
@@ -75,8 +79,8 @@ def main() -> None:
         "versions": {name: version(name) for name in ("jax", "flax", "orbax-checkpoint", "grain")},
         "samples": samples,
     }
-    save(RESULTS, results)
-    draw(samples)
+    save(out.with_suffix(".json") if out else RESULTS, results)
+    draw(samples, out.with_suffix(".png") if out else PLOT)
     print(json.dumps(results | {"samples": len(samples)}, indent=1))
 
 
@@ -88,11 +92,12 @@ def write_photographs(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(place / f"{i}.jpg")
 
 
-def watch(folder: Path, minutes: float) -> tuple[list[Sample], int]:
+def watch(folder: Path, minutes: float, save_every: int) -> tuple[list[Sample], int]:
     """Trains for so long from the first step on; returns the samples and the exit code."""
     workdir = folder / "run"
     config = f"--config={ROOT / 'configs' / 'lenet.py'}:folder={folder / 'photos'}"
-    command = [sys.executable, str(ROOT / "train.py"), config, *FLAGS, f"--workdir={workdir}"]
+    flags = [*FLAGS, f"--config.checkpoint.every={save_every} steps", f"--workdir={workdir}"]
+    command = [sys.executable, str(ROOT / "train.py"), config, *flags]
     samples: list[Sample] = []
     with (
         (folder / "output").open("w") as output,
@@ -172,7 +177,7 @@ def extent(samples: list[Sample], name: str) -> list[float]:
     return [round(float(f(values)), 2) for f in (np.min, np.median, np.max)]
 
 
-def draw(samples: list[Sample]) -> None:
+def draw(samples: list[Sample], path: Path) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     minutes = [s["seconds"] / 60 for s in samples]
     for axes, (name, title) in zip(figure.subplots(2, 3).flat, TITLES.items(), strict=True):
@@ -180,7 +185,7 @@ def draw(samples: list[Sample]) -> None:
         axes.set_title(title, fontsize=9)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("minutes")
-    figure.savefig(PLOT, dpi=110)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
