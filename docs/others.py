@@ -48,7 +48,7 @@ BEHIND = 'import sys; sys.orig_argv[1:3] == ["-m", "pip"] or sys.path.insert(0, 
 
 def runs(words: Sequence[str]) -> bool:
     """Says whether a command is one of PROGRAMS."""
-    return words[:1] != [] and words[0] in PROGRAMS
+    return bool(words) and words[0] in PROGRAMS
 
 
 def run(words: Sequence[str], folder: Path) -> None:
