@@ -1,9 +1,17 @@
 """torch's semantics on (n, h, w, c) arrays; nothing here knows any model."""
 
-from flax.nnx import relu
-from jax.nn import sigmoid, silu
+from jax.nn import sigmoid
 
-from flaxzoo.layers.activation import gelu, gelu_tanh, hard_sigmoid, hard_swish, leaky_relu, relu6
+from flaxzoo.layers.activation import (
+    gelu,
+    gelu_tanh,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    relu,
+    relu6,
+    silu,
+)
 from flaxzoo.layers.attention import MultiheadAttention, attention, merge_heads, split_heads
 from flaxzoo.layers.blocks import (
     Mlp,
@@ -14,6 +22,7 @@ from flaxzoo.layers.blocks import (
 )
 from flaxzoo.layers.conv import conv2d
 from flaxzoo.layers.dense import Conv, Linear
+from flaxzoo.layers.fusion import residual
 from flaxzoo.layers.module import (
     Buffer,
     Sequential,
@@ -65,6 +74,7 @@ __all__ = [
     "random_key",
     "relu",
     "relu6",
+    "residual",
     "rising_rates",
     "set_momentum",
     "sigmoid",

@@ -4,35 +4,59 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxzoo.layers.fusion import kept, materialised
+
+
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """torch.nn.ReLU(). As in torch the gradient is taken from the output, which is kept anyway."""
+    return _relu(x)
+
+
+@jax.custom_vjp
+def _relu(x):
+    return kept(jnp.maximum(x, 0))
+
+
+_relu.defvjp(lambda x: (_relu(x),) * 2, lambda y, grad: (jnp.where(y > 0, grad, 0),))
+
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.GELU(): x times the normal distribution function, exactly (with erf).
 
     jax.nn.gelu's default is the tanh approximation, which is off by up to 4.7e-4.
     """
-    return jax.nn.gelu(x, approximate=False)
+    return materialised(jax.nn.gelu(x, approximate=False))
 
 
 def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.GELU(approximate="tanh")."""
-    return jax.nn.gelu(x, approximate=True)
+    return materialised(jax.nn.gelu(x, approximate=True))
 
 
 def leaky_relu(x: Float[Array, "..."], slope: float = 0.01) -> Float[Array, "..."]:
     """torch.nn.LeakyReLU(slope): slope * x where x is not positive."""
-    return jnp.where(x > 0, x, slope * x)
+    return materialised(jnp.where(x > 0, x, slope * x))
 
 
 def relu6(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.ReLU6(): x cut to [0, 6]. At both kinks the gradient is 0, not jnp.clip's half."""
-    return jnp.where((x > 0) & (x < 6), x, jax.lax.stop_gradient(jnp.clip(x, 0, 6)))
+    return materialised(_cut(x))
+
+
+def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """torch.nn.SiLU(): x * sigmoid(x)."""
+    return materialised(jax.nn.silu(x))
 
 
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.Hardsigmoid(): relu6(x + 3) / 6."""
-    return relu6(x + 3) / 6
+    return _cut(x + 3) / 6
 
 
 def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.Hardswish(): x * relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
-    return x * hard_sigmoid(x)
+    return materialised(x * hard_sigmoid(x))
+
+
+def _cut(x: Array) -> Array:
+    return jnp.where((x > 0) & (x < 6), x, jax.lax.stop_gradient(jnp.clip(x, 0, 6)))

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flaxzoo.layers.fusion import divisor
 from flaxzoo.layers.window import (
     Window,
     mirrored,
@@ -47,6 +48,11 @@ DENSE_POSITIONS = 256
 GROUPED_POSITIONS = 64
 # Pixels of so few channels are too short to copy one by one: see `_kernel_grad_few_channels`.
 FEW_CHANNELS = 4
+DEPTHWISE_IMAGES = 16  # at most, in a step; XLA:CPU splits sums of more than 32 terms
+# Positions in a batch up to which a dense kernel's gradient is best taken tap by tap, from all of
+# them at once. 3x3 512@4 (batch 16, two cores of an AVX2 EPYC, as all figures for 16) takes 10.4 so
+# and 13.8 by im2col, 256@14 33 and 35, 128@56 with stride 2 106 and 50.
+TAP_POSITIONS = 3136
 
 
 def native(x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw cg o"], window: Window):
@@ -89,11 +95,8 @@ def backward(
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "kh kw cg o"]]:
     """Gradients of `native` for the image and the kernel, given that of its output."""
     dtype, x, kernel, grad = x.dtype, *map(_at_least_float32, (x, kernel, grad))
-    if _native_is_best(x, kernel, window):
-        dx = _input_grad_dense(grad, kernel, window, x.shape[1:3])
-        few = x.shape[3] <= FEW_CHANNELS
-        kernel_grad = _kernel_grad_few_channels if few else _kernel_grad_grouped
-        dkernel = kernel_grad(x, grad, kernel.shape, window)
+    if window.groups == 1:
+        dx, dkernel = _backward_dense(x, kernel, grad, window)
     elif _is_depthwise(x, window):
         dx, dkernel = _backward_depthwise(x, kernel, grad, window)
     else:
@@ -168,26 +171,82 @@ def _backward_depthwise(x, kernel, grad, window: Window):
 
 
 def _kernel_grad_depthwise(x, grad, kernel_shape, window: Window):
-    """One output row at a time, all taps while it is cached: 7x7 96@56 takes 100, by image 227.
+    """One row of several images at a time, all taps while it is cached.
 
-    The kernel's rows are an axis and only its columns are unrolled, which compiles 3 times
-    sooner than one sum per tap (7x7: 1.1 s, 3.4 s).
+    Of what a tap sees times the gradient, the sum over images alone is taken in a step, which XLA
+    fuses and spreads over the cores: 3x3 144@32 (batch 16) takes 4.9, with columns summed as well
+    17.7. A row of one image at a time, 7x7 96@32: 35, so 11.
     """
-    kh, kw, _, channels = kernel_shape
-    n, rows, columns, _ = grad.shape
-    x, (dh, dw) = pad_image(x, window), window.dilation
-    band = (1, (kh - 1) * dh + 1, x.shape[2], channels)
-    shifts = [(0, j * dw) for j in range(kw)]
+    n, rows, columns, channels = grad.shape
+    offsets, stride = tap_offsets(kernel_shape, window), window.stride
+    x, images = pad_image(x, window), divisor(n, DEPTHWISE_IMAGES)
+    band = (images, offsets[-1][0] + 1, x.shape[2], channels)
 
     def add_row(total, i):
-        image, row = i // rows, i % rows
-        seen = lax.dynamic_slice(x, (image, row * window.stride[0], 0, 0), band)[:, ::dh]
-        grad_row = lax.dynamic_slice(grad, (image, row, 0, 0), (1, 1, columns, channels))
-        taps = taps_of(seen, shifts, (kh, columns), (1, window.stride[1]))
-        return total + jnp.stack([(tap * grad_row).sum(axis=(0, 2)) for tap in taps], axis=1), None
+        image, row = i // rows * images, i % rows
+        seen = lax.dynamic_slice(x, (image, row * stride[0], 0, 0), band)
+        grad_row = lax.dynamic_slice(grad, (image, row, 0, 0), (images, 1, columns, channels))
+        taps = taps_of(seen, offsets, (1, columns), stride)
+        return total + jnp.stack([(tap * grad_row).sum(axis=(0, 1)) for tap in taps]), None
 
-    total = jnp.zeros((kh, kw, channels), grad.dtype)
-    return lax.scan(add_row, total, jnp.arange(n * rows))[0].reshape(kernel_shape)
+    total = jnp.zeros((len(offsets), columns, channels), grad.dtype)
+    total = lax.scan(add_row, total, jnp.arange(n // images * rows))[0]
+    return total.sum(axis=1).reshape(kernel_shape)
+
+
+# --- dense: matrix products with the kernel as it lies in memory ----------------------------------
+
+
+def _backward_dense(x, kernel, grad, window: Window):
+    """Both gradients of a convolution of one group."""
+    taps, positions, size = num_taps(kernel), math.prod(grad.shape[:3]), x.shape[1:3]
+    native = _native_is_best(x, kernel, window)
+    # The native form flips and transposes the kernel first, which takes as long as the product
+    # where positions are few: 3x3 512@4 (batch 16) 14.2, by scatter 8.4; 256@8 7.8 and 8.7.
+    few = 2 * kernel.shape[3] >= positions
+    if taps <= MAX_SCATTER_TAPS and (few or not native):
+        dx = _scatter_dense(grad, kernel, window, size)
+    elif native:
+        dx = _input_grad_dense(grad, kernel, window, size)
+    else:
+        dx = _gather_dense(grad, kernel, window, size)
+    if taps > 1 and x.shape[3] <= FEW_CHANNELS:
+        dkernel = _kernel_grad_few_channels(x, grad, kernel.shape, window)
+    elif taps == 1 or (taps <= MAX_SCATTER_TAPS and positions <= TAP_POSITIONS):
+        dkernel = _kernel_grad_by_tap(x, grad, kernel.shape, window)
+    else:
+        dkernel = _kernel_grad_grouped(x, grad, kernel.shape, window)
+    return dx, dkernel
+
+
+def _scatter_dense(grad, kernel, window: Window, size: tuple[int, ...]):
+    """The gradient for the image: one product over the output channels, then the shifts."""
+    products = jnp.einsum("nhwo,klio->nhwkli", grad, kernel)
+    products = products.reshape(*grad.shape[:3], -1)
+    pieces = jnp.split(products, num_taps(kernel), axis=-1)
+    return shift_and_add(pieces, tap_offsets(kernel.shape, window), window, size)
+
+
+def _gather_dense(grad, kernel, window: Window, size: tuple[int, ...]):
+    swapped = _swap_channels(kernel, 1)
+    return _input_grad(_gather_grouped, _scatter_grouped, grad, swapped, window, size)
+
+
+def _kernel_grad_by_tap(x, grad, kernel_shape, window: Window):
+    """A product for each tap, of which the narrower side comes first: that one is transposed.
+
+    1x1 1024-256@8 (batch 16) takes 4.3 with the result transposed, 5.2 with the image; for the few
+    positions of 2048-512@4 6.5 and 4.1.
+    """
+    channels, out = kernel_shape[2:]
+    taps = taps_of(
+        pad_image(x, window), tap_offsets(kernel_shape, window), grad.shape[1:3], window.stride
+    )
+    if out < channels and math.prod(grad.shape[:3]) >= channels:
+        products = [jnp.einsum("nhwo,nhwi->oi", grad, tap).T for tap in taps]
+    else:
+        products = [jnp.einsum("nhwi,nhwo->io", tap, grad) for tap in taps]
+    return jnp.stack(products).reshape(kernel_shape)
 
 
 # --- grouped, and dense as one group: a batched matrix product ------------------------------------

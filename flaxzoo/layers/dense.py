@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.layers.conv import conv2d
+from flaxzoo.layers.fusion import spread
 from flaxzoo.layers.init import Init, TorchDefault, Uniform
 from flaxzoo.layers.module import param
 
@@ -69,7 +70,7 @@ class Conv(nnx.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return y if self.bias is None else y + spread(self.bias[...].astype(x.dtype), y.shape)
 
 
 class Linear(nnx.Module):
@@ -90,4 +91,4 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
         y = x @ self.kernel[...].astype(x.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return y if self.bias is None else y + spread(self.bias[...].astype(x.dtype), y.shape)

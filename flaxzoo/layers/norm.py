@@ -1,6 +1,8 @@
 """Batch normalisation with torch's statistics, and layer normalisation."""
 
 import math
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError
+from flaxzoo.layers.fusion import channel_sums, spread
 from flaxzoo.layers.init import ONES, ZEROS
 from flaxzoo.layers.module import Buffer, param, statistic
 
@@ -48,9 +51,9 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             return self._normalise(x, self.mean[...], self.var[...])
         if self.parts == 1:
-            return self._normalise(x, *self._batch_statistics(x))
+            return self._normalise_batch(x)
         split = x.reshape(self.parts, -1, *x.shape[1:])
-        return self._normalise(split, *self._batch_statistics(split, first=1)).reshape(x.shape)
+        return self._normalise_batch(split, first=1).reshape(x.shape)
 
     def _normalise(self, x: Array, mean: Array, var: Array) -> Array:
         wide = _widened(x)
@@ -58,39 +61,87 @@ class BatchNorm(nnx.Module):
         y = (wide - mean.astype(wide.dtype)) * scale.astype(wide.dtype)
         return (y + self.bias[...].astype(wide.dtype)).astype(x.dtype)
 
-    def _batch_statistics(self, x: Array, first: int = 0) -> tuple[Array, Array]:
-        """Returns mean and biased variance over the axes from `first`, and moves the running ones.
-
-        Without a first axis of parts they are of shape (c,), otherwise (parts, 1, ..., 1, c).
-        """
-        axes = tuple(range(first, x.ndim - 1))
-        count = math.prod(x.shape[axis] for axis in axes)
-        if self.axis_name is not None:
-            count *= jax.lax.psum(1, self.axis_name)
+    def _normalise_batch(self, x: Array, first: int = 0) -> Array:
+        """Normalises with statistics over the axes from `first`, and moves the running ones."""
+        axes = _Axes(tuple(range(first, x.ndim - 1)), self.axis_name)
+        count = axes.count(x)
         if count < 2:
             raise UserError(
                 "batch normalisation needs more than one value per channel in training; "
                 f"got an input of shape {x.shape}: use a larger batch or larger images."
             )
-        wide = _widened(x)
-
-        def average(values: Array) -> Array:
-            own = jnp.mean(values, axes, keepdims=first > 0)
-            return own if self.axis_name is None else jax.lax.pmean(own, self.axis_name)
-
-        mean = average(wide)
-        if x.dtype == wide.dtype:
-            var = average(jnp.square(wide - mean))
-        else:
-            var = jnp.maximum(average(jnp.square(wide)) - jnp.square(mean), 0)
+        outputs: Any = _batch_norm(x, self.scale[...], self.bias[...], axes, self.eps)
+        y, mean, var = outputs
         self._move(self.mean, mean)
         self._move(self.var, var * (count / (count - 1)))
-        return mean, var
+        return y
 
-    def _move(self, running: nnx.BatchStat, new: Float[Array, "*parts c"]) -> None:
-        old = running[...]
-        new = jnp.mean(new.reshape(-1, len(old)), 0) if new.ndim > 1 else new
+    def _move(self, running: nnx.BatchStat, new: Float[Array, "*ones c"]) -> None:
+        old, new = running[...], jax.lax.stop_gradient(new)
+        new = jnp.mean(new.reshape(-1, len(old)), 0)
         running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)
+
+
+class _Axes(NamedTuple):
+    """What statistics are taken over: axes of an array, and the devices along a mapped axis."""
+
+    axes: tuple[int, ...]
+    axis_name: str | None
+
+    def count(self, x: Array) -> int:
+        devices = 1 if self.axis_name is None else jax.lax.psum(1, self.axis_name)
+        return math.prod(x.shape[axis] for axis in self.axes) * devices
+
+    def sum(self, x: Array) -> Array:
+        """Over this device's part of the batch, with the axes summed over left in."""
+        first = self.axes[0]
+        sums = channel_sums if first == 0 else jax.vmap(channel_sums)
+        return sums(x).reshape(*x.shape[:first], *(1 for _ in self.axes), -1)
+
+    def mean(self, x: Array) -> Array:
+        own = self.sum(x) / math.prod(x.shape[axis] for axis in self.axes)
+        return own if self.axis_name is None else jax.lax.pmean(own, self.axis_name)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _batch_norm(x, scale, bias, axes: _Axes, eps: float):
+    """Returns the normalised x, and mean and biased variance with as many axes as x.
+
+    The gradient is written out, for jax's own takes two more sums over x that are zero, and keeps
+    what can be had from x, mean and deviation. None flows back through mean and variance.
+    """
+    return _batch_norm_and_residuals(x, scale, bias, axes, eps)[0]
+
+
+def _batch_norm_and_residuals(x, scale, bias, axes: _Axes, eps: float):
+    wide = _widened(x)
+    mean = axes.mean(wide)
+    if x.dtype == wide.dtype:
+        var = axes.mean(jnp.square(wide - mean))
+    else:
+        var = jnp.maximum(axes.mean(jnp.square(wide)) - jnp.square(mean), 0)
+    inverse = jax.lax.rsqrt(var + eps)
+    factor = inverse * scale.astype(wide.dtype)
+    y = (wide - mean) * factor + bias.astype(wide.dtype)
+    return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
+
+
+def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
+    x, scale, bias, mean, inverse = residuals
+    grad, centred = _widened(grads[0]), _widened(x) - mean
+    # Of scale and bias this device's share: the step adds up those of all devices.
+    dbias = axes.sum(grad)
+    dscale = axes.sum(grad * centred) * inverse
+    sums = (dbias, dscale)
+    if axes.axis_name is not None:
+        sums = jax.lax.psum(sums, axes.axis_name)
+    mean_grad, slope = (total / axes.count(x) for total in sums)
+    dx = (grad - mean_grad - centred * (inverse * slope)) * (inverse * scale.astype(grad.dtype))
+    dscale, dbias = (total.reshape(-1, len(scale)).sum(0) for total in (dscale, dbias))
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+
+
+_batch_norm.defvjp(_batch_norm_and_residuals, _batch_norm_gradient)
 
 
 def _widened(x: Array) -> Array:
@@ -138,5 +189,6 @@ class LayerNorm(nnx.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         var = jnp.mean(jnp.square(centred), -1, keepdims=True)
-        y = centred * jax.lax.rsqrt(var + self.eps) * self.scale[...].astype(wide.dtype)
-        return (y + self.bias[...].astype(wide.dtype)).astype(x.dtype)
+        y = centred * jax.lax.rsqrt(var + self.eps)
+        scale, bias = (spread(v[...].astype(wide.dtype), x.shape) for v in (self.scale, self.bias))
+        return (y * scale + bias).astype(x.dtype)

@@ -17,7 +17,15 @@ from jaxtyping import Array, Float
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers import LayerNorm as _LayerNorm
 from flaxzoo.layers import Linear as _Linear
-from flaxzoo.layers import Sequential, StochasticDepth, gelu, global_avg_pool, param, rising_rates
+from flaxzoo.layers import (
+    Sequential,
+    StochasticDepth,
+    gelu,
+    global_avg_pool,
+    param,
+    residual,
+    rising_rates,
+)
 from flaxzoo.layers.init import ZEROS, Constant, TruncatedNormal
 from flaxzoo.models.base import Classifier, check_stem
 
@@ -48,7 +56,7 @@ class Block(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         scale = self.layer_scale[...].reshape(-1).astype(x.dtype)
-        return x + self.stochastic_depth(scale * self.block(x))
+        return residual(x, self.stochastic_depth(scale * self.block(x)))
 
 
 class ConvNeXt(Classifier):

@@ -29,6 +29,7 @@ from flaxzoo.layers import (
     leaky_relu,
     max_pool,
     param,
+    residual,
 )
 from flaxzoo.layers.init import ZEROS, Init, KaimingNormal, Normal
 from flaxzoo.layers.module import Layer
@@ -73,7 +74,7 @@ class DarkBlock(nnx.Module):
         )  # as in timm: every block starts as identity
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        return x + self.conv2(self.conv1(x))
+        return residual(x, self.conv2(self.conv1(x)))
 
 
 class DarkStage(nnx.Module):

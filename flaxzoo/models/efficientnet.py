@@ -31,6 +31,7 @@ from flaxzoo.layers import (
     StochasticDepth,
     global_avg_pool,
     make_divisible,
+    residual,
     silu,
 )
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Uniform
@@ -83,7 +84,7 @@ class MBConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
         y = self.block(x)
-        return x + self.stochastic_depth(y) if self.residual else y
+        return residual(x, self.stochastic_depth(y)) if self.residual else y
 
 
 class FusedMBConv(MBConv):

@@ -17,6 +17,7 @@ from flaxzoo.layers import (
     Linear,
     StochasticDepth,
     gelu,
+    residual,
 )
 from flaxzoo.layers.init import ONES, Normal, XavierUniform
 from flaxzoo.models.patches import PatchClassifier
@@ -61,7 +62,7 @@ class GmlpBlock(nnx.Module):
         self.drop_path = StochasticDepth(stochastic_depth)
 
     def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l c"]:
-        return x + self.drop_path(self.mlp_channels(self.norm(x)))
+        return residual(x, self.drop_path(self.mlp_channels(self.norm(x))))
 
 
 class Gmlp(PatchClassifier):

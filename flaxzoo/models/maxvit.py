@@ -31,6 +31,7 @@ from flaxzoo.layers import (
     global_avg_pool,
     merge_heads,
     param,
+    residual,
     rising_rates,
     silu,
     split_heads,
@@ -72,7 +73,7 @@ class MBConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
         shortcut = x if self.proj is None else self.proj(x)
-        return shortcut + self.stochastic_depth(self.layers(x))
+        return residual(shortcut, self.stochastic_depth(self.layers(x)))
 
 
 def relative_position_index(size: int) -> np.ndarray:
@@ -132,8 +133,8 @@ class PartitionAttention(nnx.Module):
         x = x.reshape(split).transpose(order)
         groups = x.shape
         x = x.reshape(n, -1, p * p, c)
-        x = x + self.stochastic_dropout(self.attn_layer(x))
-        x = x + self.stochastic_dropout(self.mlp_layer(x))
+        x = residual(x, self.stochastic_dropout(self.attn_layer(x)))
+        x = residual(x, self.stochastic_dropout(self.mlp_layer(x)))
         return x.reshape(groups).transpose(np.argsort(order)).reshape(shape)
 
 

@@ -19,6 +19,7 @@ from flaxzoo.layers import (
     LayerNorm,
     Mlp,
     StochasticDepth,
+    residual,
 )
 from flaxzoo.models.patches import PatchClassifier
 
@@ -38,8 +39,8 @@ class MixerBlock(nnx.Module):
 
     def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l c"]:
         mixed = self.mlp_tokens(jnp.swapaxes(self.norm1(x), 1, 2))
-        x = x + self.drop_path(jnp.swapaxes(mixed, 1, 2))
-        return x + self.drop_path(self.mlp_channels(self.norm2(x)))
+        x = residual(x, self.drop_path(jnp.swapaxes(mixed, 1, 2)))
+        return residual(x, self.drop_path(self.mlp_channels(self.norm2(x))))
 
 
 class MlpMixer(PatchClassifier):

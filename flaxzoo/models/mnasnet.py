@@ -27,6 +27,7 @@ from flaxzoo.layers import (
     global_avg_pool,
     make_divisible,
     relu,
+    residual,
 )
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import ZEROS, KaimingNormal, KaimingUniform
@@ -52,7 +53,7 @@ class InvertedResidual(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
         y = self.layers(x)
-        return x + y if self.residual else y
+        return residual(x, y) if self.residual else y
 
 
 class Stage(NamedTuple):

@@ -25,6 +25,7 @@ from flaxzoo.layers import (
     global_avg_pool,
     make_divisible,
     relu6,
+    residual,
 )
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
 from flaxzoo.models.base import Classifier, check_stem, check_width
@@ -59,7 +60,7 @@ class InvertedResidual(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
         y = self.conv(x)
-        return x + y if self.residual else y
+        return residual(x, y) if self.residual else y
 
 
 class Stage(NamedTuple):

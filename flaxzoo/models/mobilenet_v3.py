@@ -31,6 +31,7 @@ from flaxzoo.layers import (
     hard_swish,
     make_divisible,
     relu,
+    residual,
 )
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
 from flaxzoo.models.base import Classifier, check_stem, check_width
@@ -82,7 +83,7 @@ class InvertedResidual(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
         y = self.block(x)
-        return x + y if self.residual else y
+        return residual(x, y) if self.residual else y
 
     def timm_keys(self) -> dict[str, str]:
         convs = [i for i, layer in enumerate(self.block) if isinstance(layer, Sequential)]

@@ -21,6 +21,7 @@ from flaxzoo.layers import (
     Mlp,
     StochasticDepth,
     param,
+    residual,
 )
 from flaxzoo.layers.init import ONES, ZEROS, Constant, XavierUniform
 from flaxzoo.models.patches import PatchClassifier
@@ -54,9 +55,9 @@ class ResMlpBlock(nnx.Module):
 
     def __call__(self, x: Float[Array, "n l c"]) -> Float[Array, "n l c"]:
         mixed = jnp.swapaxes(self.linear_tokens(jnp.swapaxes(self.norm1(x), 1, 2)), 1, 2)
-        x = x + self.drop_path(self.ls1[...].astype(x.dtype) * mixed)
+        x = residual(x, self.drop_path(self.ls1[...].astype(x.dtype) * mixed))
         mixed = self.mlp_channels(self.norm2(x))
-        return x + self.drop_path(self.ls2[...].astype(x.dtype) * mixed)
+        return residual(x, self.drop_path(self.ls2[...].astype(x.dtype) * mixed))
 
 
 class ResMlp(PatchClassifier):

@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.arguments import integer
-from flaxzoo.layers import BatchNorm, Sequential, global_avg_pool, max_pool, relu
+from flaxzoo.layers import BatchNorm, Sequential, global_avg_pool, max_pool, relu, residual
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import ZEROS, KaimingNormal, Normal
 from flaxzoo.models.base import Classifier, check_stem
@@ -52,7 +52,7 @@ class Bottleneck(nnx.Module):
         y = self.conv1(y)
         y = self.conv2(relu(self.norm2(y)))
         y = self.conv3(relu(self.norm3(y)))
-        return y + shortcut
+        return residual(shortcut, y)
 
 
 class ResNetV2(Classifier):

@@ -36,6 +36,7 @@ from flaxzoo.layers import (
     merge_heads,
     param,
     relu,
+    residual,
     rising_rates,
     split_heads,
 )
@@ -161,8 +162,8 @@ class Block(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        x = x + self.stochastic_depth(self.attn(self.norm1(x)))
-        return x + self.stochastic_depth(self.mlp(self.norm2(x)))
+        x = residual(x, self.stochastic_depth(self.attn(self.norm1(x))))
+        return residual(x, self.stochastic_depth(self.mlp(self.norm2(x))))
 
 
 class BlockV2(Block):
@@ -171,8 +172,8 @@ class BlockV2(Block):
     attention = CosineWindowAttention
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        x = x + self.stochastic_depth(self.norm1(self.attn(x)))
-        return x + self.stochastic_depth(self.norm2(self.mlp(x)))
+        x = residual(x, self.stochastic_depth(self.norm1(self.attn(x))))
+        return residual(x, self.stochastic_depth(self.norm2(self.mlp(x))))
 
 
 class PatchMerging(nnx.Module):

@@ -27,6 +27,7 @@ from flaxzoo.layers import (
     Sequential,
     gelu,
     param,
+    residual,
 )
 from flaxzoo.layers.init import ZEROS, Normal, TruncatedNormal, XavierUniform
 from flaxzoo.models.base import Classifier
@@ -53,8 +54,8 @@ class EncoderBlock(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "n tokens c"]) -> Float[Array, "n tokens c"]:
-        x = x + self.dropout(self.self_attention(self.ln_1(x)))
-        return x + self.mlp(self.ln_2(x))
+        x = residual(x, self.dropout(self.self_attention(self.ln_1(x))))
+        return residual(x, self.mlp(self.ln_2(x)))
 
 
 class Encoder(nnx.Module):

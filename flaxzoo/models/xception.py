@@ -28,6 +28,7 @@ from flaxzoo.layers import (
     global_avg_pool,
     max_pool,
     relu,
+    residual,
 )
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import KaimingNormal
@@ -74,7 +75,7 @@ class Block(nnx.Module):
         shortcut = x
         if self.skip is not None and self.skipbn is not None:
             shortcut = self.skipbn(self.skip(x))
-        return self.rep(x) + shortcut
+        return residual(shortcut, self.rep(x))
 
 
 class Widths(NamedTuple):

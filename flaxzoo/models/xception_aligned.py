@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from flaxzoo.layers import BatchNorm as _BatchNorm
 from flaxzoo.layers import Conv as _Conv
-from flaxzoo.layers import Linear, Sequential, global_avg_pool, relu
+from flaxzoo.layers import Linear, Sequential, global_avg_pool, relu, residual
 from flaxzoo.models.base import Classifier, check_stem
 
 BatchNorm = partial(_BatchNorm, eps=1e-3)
@@ -78,7 +78,7 @@ class Block(nnx.Module):
         y = self.stack(x)
         if not self.residual:
             return y
-        return y + (x if self.shortcut is None else self.shortcut(x))
+        return residual(x if self.shortcut is None else self.shortcut(x), y)
 
 
 class Layout(NamedTuple):

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from flaxzoo.layers.fusion import channel_sums
+
 
 def clip_norm(limit: float, eps: float = 1e-6) -> optax.GradientTransformation:
     """torch.nn.utils.clip_grad_norm_: all gradients by one factor, to a norm of `limit` at most.
@@ -17,7 +19,7 @@ def clip_norm(limit: float, eps: float = 1e-6) -> optax.GradientTransformation:
 
     def update(updates: Any, params: Any) -> Any:
         del params
-        factor = jnp.minimum(limit / (optax.tree.norm(updates) + eps), 1)
+        factor = jnp.minimum(limit / (global_norm(updates) + eps), 1)
         return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates)
 
     return optax.stateless(update)
@@ -51,6 +53,17 @@ def clip_agc(factor: float, but: Collection[str] = ()) -> optax.GradientTransfor
         }
 
     return optax.stateless(update)
+
+
+def global_norm(tree: Any) -> Array:
+    """Returns the Euclidean norm of all numbers in the arrays of `tree`, as optax.tree.norm.
+
+    XLA:CPU makes three loops of each array's sum over all axes, in which it spends 15 of the 42 s
+    that a training step of mobilenet_v2 compiles; sums by channel, put together, take 1.
+    """
+    squares = [jnp.square(x) for x in jax.tree.leaves(tree)]
+    sums = [channel_sums(x) if x.ndim > 1 else x.reshape(-1) for x in squares]
+    return jnp.sqrt(jnp.sum(jnp.concatenate(sums)))
 
 
 def norm_of(x: Array, axes: tuple[int, ...] | None = None) -> Array:

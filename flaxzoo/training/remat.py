@@ -2,8 +2,8 @@
 
 Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 
-Between the passes ResNet-18 then keeps 23 MiB for 315 (8 images of 224 pixels, float32), ViT-B/32
-14 for 419. What a step needs at its peak falls less: on a TPU v5e ResNet-18 with 64 images in
+Between the passes ResNet-18 then keeps 23 MiB for 152 (8 images of 224 pixels, float32), ViT-B/32
+14 for 447. What a step needs at its peak falls less: on a TPU v5e ResNet-18 with 64 images in
 bfloat16 takes 949 MiB of temporaries for 1,088, and 34 % more operations, as the compiler reports
 (benchmarks/remat_memory.py): the large maps of its stem are needed at once either way.
 """

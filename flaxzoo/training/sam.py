@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from flaxzoo.config import SamConfig
+from flaxzoo.training.clipping import global_norm
 from flaxzoo.training.state import Arrays
 
 
@@ -18,5 +18,5 @@ def ascend(params: Arrays, grads: Arrays, config: SamConfig) -> Arrays:
     """
     size = jax.tree.map(jnp.abs if config.adaptive else jnp.ones_like, params)
     scaled = jax.tree.map(jnp.multiply, size, grads)
-    factor = config.rho / (optax.tree.norm(scaled) + 1e-12)
+    factor = config.rho / (global_norm(scaled) + 1e-12)
     return jax.tree.map(lambda w, t, tg: w + factor * t * tg, params, size, scaled)

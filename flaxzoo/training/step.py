@@ -17,6 +17,7 @@ from jaxtyping import Array
 from flaxzoo.augment import augment, erase, mix, normalize
 from flaxzoo.config import Config, EmaConfig
 from flaxzoo.losses import cross_entropy_per_image, weight_of
+from flaxzoo.training.clipping import global_norm
 from flaxzoo.training.loss_scale import next_scale
 from flaxzoo.training.objective import Batch, Metrics, make_loss
 from flaxzoo.training.sam import ascend
@@ -90,7 +91,7 @@ def make_train_step(
         if state.ema is not None:
             new = new.replace(ema=averaged(state.ema, new, config.ema))
         # The loss judges the old parameters; the norm tells whether the new ones are still finite.
-        metrics["update_norm"] = optax.tree.norm(updates)
+        metrics["update_norm"] = global_norm(updates)
         if state.loss_scale is not None:
             scale, taken = next_scale(state.loss_scale, grads.values())
             new = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state)
