@@ -16,8 +16,9 @@ AXIS = "batch"
 # What makes XLA:CPU faster, by the milliseconds for 16 images of 128 pixels on two cores (AVX-512).
 # Since jax 0.10 it hands single convolutions to YNNPACK; left to Eigen, a training step of resnet18
 # takes 751 instead of 968, of mobilenet_v2 670 instead of 823. Vectors of 512 bits instead of 256:
-# mobilenet_v2 676, not 702. The pass that is left out is the one that drops `optimization_barrier`
-# before loops are fused: with it `flaxzoo.layers.fusion` has no effect.
+# mobilenet_v2 676, not 702. Sums are left to XLA, which computes their terms in the same loop:
+# mobilenet_v2 431, not 623 (AVX2). The pass that is left out is the one that drops
+# `optimization_barrier` before loops are fused: with it `flaxzoo.layers.fusion` has no effect.
 CPU_OPTIONS: dict[str, Any] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
     "xla_cpu_prefer_vector_width": 512,
