@@ -100,9 +100,7 @@ def backward(
     elif _is_depthwise(x, window):
         dx, dkernel = _backward_depthwise(x, kernel, grad, window)
     else:
-        swapped = _swap_channels(kernel, window.groups)
-        gather, scatter = _gather_grouped, _scatter_grouped
-        dx = _input_grad(gather, scatter, grad, swapped, window, x.shape[1:3])
+        dx = _input_grad_grouped(grad, kernel, window, x.shape[1:3])
         dkernel = _kernel_grad_grouped(x, grad, kernel.shape, window)
     return dx.astype(dtype), dkernel.astype(dtype)
 
@@ -209,7 +207,7 @@ def _backward_dense(x, kernel, grad, window: Window):
     elif native:
         dx = _input_grad_dense(grad, kernel, window, size)
     else:
-        dx = _gather_dense(grad, kernel, window, size)
+        dx = _input_grad_grouped(grad, kernel, window, size)
     if taps > 1 and x.shape[3] <= FEW_CHANNELS:
         dkernel = _kernel_grad_few_channels(x, grad, kernel.shape, window)
     elif taps == 1 or (taps <= MAX_SCATTER_TAPS and positions <= TAP_POSITIONS):
@@ -225,11 +223,6 @@ def _scatter_dense(grad, kernel, window: Window, size: tuple[int, ...]):
     products = products.reshape(*grad.shape[:3], -1)
     pieces = jnp.split(products, num_taps(kernel), axis=-1)
     return shift_and_add(pieces, tap_offsets(kernel.shape, window), window, size)
-
-
-def _gather_dense(grad, kernel, window: Window, size: tuple[int, ...]):
-    swapped = _swap_channels(kernel, 1)
-    return _input_grad(_gather_grouped, _scatter_grouped, grad, swapped, window, size)
 
 
 def _kernel_grad_by_tap(x, grad, kernel_shape, window: Window):
@@ -284,6 +277,11 @@ def _scatter_grouped(x, kernel, window: Window, size: tuple[int, ...]):
         return _from_groups(y.reshape(groups, -1, width), (-1, *size))
 
     return _over_images(images, x, _images_per_step(x, (h, w), kernel.shape, window))
+
+
+def _input_grad_grouped(grad, kernel, window: Window, size: tuple[int, ...]):
+    swapped = _swap_channels(kernel, window.groups)
+    return _input_grad(_gather_grouped, _scatter_grouped, grad, swapped, window, size)
 
 
 def _kernel_grad_grouped(x, grad, kernel_shape, window: Window):

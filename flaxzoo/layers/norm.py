@@ -99,8 +99,13 @@ class _Axes(NamedTuple):
         return sums(x).reshape(*x.shape[:first], *(1 for _ in self.axes), -1)
 
     def mean(self, x: Array) -> Array:
-        own = self.sum(x) / math.prod(x.shape[axis] for axis in self.axes)
-        return own if self.axis_name is None else jax.lax.pmean(own, self.axis_name)
+        return self.average(self.sum(x), x)
+
+    def average(self, sums: Any, x: Array) -> Any:
+        """Turns this device's sums over parts of the batch `x` into means over all of it."""
+        if self.axis_name is not None:
+            sums = jax.lax.psum(sums, self.axis_name)
+        return jax.tree.map(lambda total: total / self.count(x), sums)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -132,10 +137,7 @@ def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
     # Of scale and bias this device's share: the step adds up those of all devices.
     dbias = axes.sum(grad)
     dscale = axes.sum(grad * centred) * inverse
-    sums = (dbias, dscale)
-    if axes.axis_name is not None:
-        sums = jax.lax.psum(sums, axes.axis_name)
-    mean_grad, slope = (total / axes.count(x) for total in sums)
+    mean_grad, slope = axes.average((dbias, dscale), x)
     dx = (grad - mean_grad - centred * (inverse * slope)) * (inverse * scale.astype(grad.dtype))
     dscale, dbias = (total.reshape(-1, len(scale)).sum(0) for total in (dscale, dbias))
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)

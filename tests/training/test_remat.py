@@ -39,6 +39,7 @@ def kept(name: str, remat: bool) -> int:
     [("resnet18", 0.16), ("vit_b_32", 0.05), ("googlenet", 0.33), ("vgg11_bn", 0.46)],
 )
 def test_little_is_kept(name, most):
+    """A large part may be little: without it a network with normalisation keeps little already."""
     assert kept(name, remat=True) < most * kept(name, remat=False)
 
 
