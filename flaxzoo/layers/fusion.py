@@ -73,7 +73,7 @@ def _channel_sums_cpu(x):
         terms = divisor(positions, SUMMED_AT_ONCE)
         x = jnp.sum(x.reshape(n, terms, positions // terms, channels), 1)
         x = lax.optimization_barrier(x).reshape(-1, channels)
-    return jnp.ones(x.shape[0], x.dtype) @ x
+    return (jnp.ones((2, x.shape[0]), x.dtype) @ x)[0]
 
 
 def divisor(n: int, most: int) -> int:

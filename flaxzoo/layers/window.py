@@ -51,8 +51,13 @@ def mirrored(window: Window, kernel) -> Window:
 
 
 def pad_image(x, window: Window):
-    """The image with the padding that the window asks for."""
-    return jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
+    """The image with the padding that the window asks for.
+
+    XLA:CPU fuses a pad with a reshape before it. One that stands alone it writes out, pixel by
+    pixel: 512@4 compiles in 0.27 s, so 0.02; 64@112 (batch 16) takes 39 ms, so 21.
+    """
+    padding = ((0, 0), *window.padding, (0, 0), (0, 0))
+    return jnp.pad(x[..., None], padding)[..., 0]
 
 
 def taps_of(x, offsets, size: tuple[int, ...], stride: tuple[int, int]) -> list[Array]:

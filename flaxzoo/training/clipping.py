@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from flaxzoo.layers.fusion import channel_sums
+from flaxzoo.layers.fusion import channel_sums, kept
 
 
 def clip_norm(limit: float, eps: float = 1e-6) -> optax.GradientTransformation:
@@ -63,7 +63,7 @@ def global_norm(tree: Any) -> Array:
     """
     squares = [jnp.square(x) for x in jax.tree.leaves(tree)]
     sums = [channel_sums(x) if x.ndim > 1 else x.reshape(-1) for x in squares]
-    return jnp.sqrt(jnp.sum(jnp.concatenate(sums)))
+    return jnp.sqrt(jnp.sum(kept(jnp.concatenate(sums))))
 
 
 def norm_of(x: Array, axes: tuple[int, ...] | None = None) -> Array:

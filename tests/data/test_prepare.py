@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_originals import EXPECTED, VALIDATION_LABELS, plant
 
 from flaxzoo import config, data
 from flaxzoo.commands import data as data_command
@@ -18,6 +17,7 @@ from flaxzoo.data import disk, layouts, originals
 from flaxzoo.data.options import Options
 from flaxzoo.data.prepare import prepare
 from flaxzoo.errors import UserError
+from tests.data.small_originals import EXPECTED, VALIDATION_LABELS, plant
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 NAME = "imagenette_160px"
