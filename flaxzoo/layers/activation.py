@@ -1,9 +1,12 @@
 """Activations with torch's values and torch's gradients, kinks included."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxzoo.layers.dtypes import widened
 from flaxzoo.layers.fusion import kept, materialised
 
 
@@ -23,9 +26,31 @@ _relu.defvjp(lambda x: (_relu(x),) * 2, lambda y, grad: (jnp.where(y > 0, grad, 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """torch.nn.GELU(): x times the normal distribution function, exactly (with erf).
 
-    jax.nn.gelu's default is the tanh approximation, which is off by up to 4.7e-4.
+    jax.nn.gelu's default is the tanh approximation, which is off by up to 4.7e-4. Its exact form is
+    by erfc, which on a CPU takes twice the time of erf. As in torch, half types are computed in
+    float32, where 1 + erf keeps its digits.
     """
-    return materialised(jax.nn.gelu(x, approximate=False))
+    return _gelu(x)
+
+
+@jax.custom_vjp
+def _gelu(x):
+    wide = widened(x)
+    return kept((wide * _normal_cdf(wide)).astype(x.dtype))
+
+
+def _gelu_gradient(x, grad):
+    wide = widened(x)
+    density = jnp.exp(-0.5 * jnp.square(wide)) * (2 * math.pi) ** -0.5
+    slope = _normal_cdf(wide) + wide * density
+    return (kept((widened(grad) * slope).astype(x.dtype)),)
+
+
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_gradient)
+
+
+def _normal_cdf(x):
+    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
 def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.layers.dense import Linear
+from flaxzoo.layers.dtypes import widened
 from flaxzoo.layers.init import ZEROS, XavierUniform
 from flaxzoo.layers.module import param
 
@@ -24,7 +25,7 @@ def attention(
     """
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = jnp.einsum("...qd,...kd->...qk", query * factor, key)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = widened(scores)
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)

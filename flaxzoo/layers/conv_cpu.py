@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flaxzoo.layers.dtypes import widened
 from flaxzoo.layers.fusion import divisor
 from flaxzoo.layers.window import (
     Window,
@@ -74,7 +75,7 @@ def forward(
     """`native`, by the formulation that is fastest on a CPU for these shapes."""
     if _native_is_best(x, kernel, window) or not _known_and_not_empty(x, kernel, window):
         return native(x, kernel, window)
-    dtype, x, kernel = x.dtype, _at_least_float32(x), _at_least_float32(kernel)
+    dtype, x, kernel = x.dtype, widened(x), widened(kernel)
     gather, scatter = _gather_grouped, _scatter_grouped
     if _is_depthwise(x, window):
         gather, scatter = _gather_depthwise, _scatter_depthwise
@@ -94,7 +95,7 @@ def backward(
     window: Window,
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "kh kw cg o"]]:
     """Gradients of `native` for the image and the kernel, given that of its output."""
-    dtype, x, kernel, grad = x.dtype, *map(_at_least_float32, (x, kernel, grad))
+    dtype, x, kernel, grad = x.dtype, *map(widened, (x, kernel, grad))
     if window.groups == 1:
         dx, dkernel = _backward_dense(x, kernel, grad, window)
     elif _is_depthwise(x, window):
@@ -420,8 +421,3 @@ def _swap_channels(kernel, groups: int):
     kh, kw, cg, out = kernel.shape
     kernel = kernel.reshape(kh, kw, cg, groups, out // groups).transpose(0, 1, 4, 3, 2)
     return kernel.reshape(kh, kw, out // groups, groups * cg)
-
-
-def _at_least_float32(x):
-    """Half types are computed in float32, so that sums over images keep their digits."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

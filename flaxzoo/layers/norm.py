@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxzoo.errors import UserError
+from flaxzoo.layers.dtypes import widened
 from flaxzoo.layers.fusion import channel_sums, spread
 from flaxzoo.layers.init import ONES, ZEROS
 from flaxzoo.layers.module import Buffer, param, statistic
@@ -56,7 +57,7 @@ class BatchNorm(nnx.Module):
         return self._normalise_batch(split, first=1).reshape(x.shape)
 
     def _normalise(self, x: Array, mean: Array, var: Array) -> Array:
-        wide = _widened(x)
+        wide = widened(x)
         scale = self.scale[...] * jax.lax.rsqrt(var + self.eps)
         y = (wide - mean.astype(wide.dtype)) * scale.astype(wide.dtype)
         return (y + self.bias[...].astype(wide.dtype)).astype(x.dtype)
@@ -119,7 +120,7 @@ def _batch_norm(x, scale, bias, axes: _Axes, eps: float):
 
 
 def _batch_norm_and_residuals(x, scale, bias, axes: _Axes, eps: float):
-    wide = _widened(x)
+    wide = widened(x)
     mean = axes.mean(wide)
     if x.dtype == wide.dtype:
         var = axes.mean(jnp.square(wide - mean))
@@ -133,7 +134,7 @@ def _batch_norm_and_residuals(x, scale, bias, axes: _Axes, eps: float):
 
 def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
     x, scale, bias, mean, inverse = residuals
-    grad, centred = _widened(grads[0]), _widened(x) - mean
+    grad, centred = widened(grads[0]), widened(x) - mean
     # Of scale and bias this device's share: the step adds up those of all devices.
     dbias = axes.sum(grad)
     dscale = axes.sum(grad * centred) * inverse
@@ -144,10 +145,6 @@ def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
 
 
 _batch_norm.defvjp(_batch_norm_and_residuals, _batch_norm_gradient)
-
-
-def _widened(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def set_momentum(model: nnx.Module, momentum: float) -> None:
@@ -188,7 +185,7 @@ class LayerNorm(nnx.Module):
         self.bias = param((num_features,), ZEROS)
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = widened(x)
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         var = jnp.mean(jnp.square(centred), -1, keepdims=True)
         y = centred * jax.lax.rsqrt(var + self.eps)

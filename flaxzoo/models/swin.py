@@ -41,6 +41,7 @@ from flaxzoo.layers import (
     split_heads,
 )
 from flaxzoo.layers import Linear as _Linear
+from flaxzoo.layers.dtypes import widened
 from flaxzoo.layers.init import ZEROS, Constant, TruncatedNormal
 from flaxzoo.models.base import Classifier
 
@@ -279,7 +280,7 @@ def normalised(x: Float[Array, "..."], eps: float = 1e-12) -> Float[Array, "..."
     The squares are clamped, not the root: the root's gradient at zero is infinite, and the keys of
     padding are zero.
     """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widened(x)
     squared = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(jnp.maximum(squared, eps**2))).astype(x.dtype)
 
