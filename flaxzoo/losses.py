@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flaxzoo.layers.dtypes import widened
+
 Logits = Float[Array, "n classes"]
 Targets = Int[Array, " n"] | Float[Array, "n classes"]
 PerImage = Float[Array, " n"]
@@ -25,7 +27,7 @@ def cross_entropy_per_image(
     A class's term is multiplied by its weight, and nothing is divided by their sum: see
     `weight_of`.
     """
-    log_p = jax.nn.log_softmax(_wide(logits))
+    log_p = jax.nn.log_softmax(widened(logits))
     q = _smooth(_probabilities(targets, log_p), label_smoothing)
     return -jnp.sum(q * log_p if class_weights is None else q * log_p * class_weights, axis=1)
 
@@ -41,7 +43,7 @@ def binary_cross_entropy_per_image(
     torch.nn.BCEWithLogitsLoss on smoothed targets, as timm trains with it (Wightman et al. 2021,
     "ResNet strikes back", https://arxiv.org/abs/2110.00476).
     """
-    logits = _wide(logits)
+    logits = widened(logits)
     q = _smooth(_probabilities(targets, logits), label_smoothing)
     losses = -q * jax.nn.log_sigmoid(logits) - (1 - q) * jax.nn.log_sigmoid(-logits)
     return jnp.mean(losses if class_weights is None else losses * class_weights, axis=1)
@@ -65,8 +67,8 @@ def distillation_per_image(
     """
     if hard:
         return cross_entropy_per_image(logits, jnp.argmax(teacher_logits, axis=1))
-    log_p = jax.nn.log_softmax(_wide(logits) / temperature)
-    log_q = jax.nn.log_softmax(_wide(teacher_logits) / temperature)
+    log_p = jax.nn.log_softmax(widened(logits) / temperature)
+    log_q = jax.nn.log_softmax(widened(teacher_logits) / temperature)
     return temperature**2 * jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=1)
 
 
@@ -83,10 +85,6 @@ def weight_of(targets: Targets, class_weights: Float[Array, " classes"]) -> PerI
     torch.nn.CrossEntropyLoss(weight) divides the sum of a batch's losses by the sum of these.
     """
     return _probabilities(targets, class_weights) @ class_weights
-
-
-def _wide(logits: Logits) -> Logits:
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 def _probabilities(targets: Targets, like: Array) -> Logits:

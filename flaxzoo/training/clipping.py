@@ -63,6 +63,7 @@ def global_norm(tree: Any) -> Array:
     """
     squares = [jnp.square(x) for x in jax.tree.leaves(tree)]
     sums = [channel_sums(x) if x.ndim > 1 else x.reshape(-1) for x in squares]
+    # Kept, or XLA splits a sum of arrays put together into one for each of them.
     return jnp.sqrt(jnp.sum(kept(jnp.concatenate(sums))))
 
 
