@@ -21,6 +21,7 @@ from flaxzoo.layers.blocks import (
     patch_embedding,
 )
 from flaxzoo.layers.conv import conv2d
+from flaxzoo.layers.conv_norm import conv_norm
 from flaxzoo.layers.dense import Conv, Linear
 from flaxzoo.layers.fusion import residual
 from flaxzoo.layers.module import (
@@ -54,6 +55,7 @@ __all__ = [
     "avg_pool",
     "channel_shuffle",
     "conv2d",
+    "conv_norm",
     "flatten",
     "freeze_statistics",
     "gelu",

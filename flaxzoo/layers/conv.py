@@ -50,12 +50,12 @@ def conv2d(
             "should have channels / groups inputs and a multiple of groups outputs."
         )
     window = Window(stride, padding, dilation, groups)
-    if _type_has_mesh_axis(x) or _type_has_mesh_axis(kernel):
+    if type_has_mesh_axis(x) or type_has_mesh_axis(kernel):
         return native(x, kernel, window)
     return _conv2d(x, kernel, window)
 
 
-def _type_has_mesh_axis(x) -> bool:
+def type_has_mesh_axis(x) -> bool:
     """Whether x's type says how x is spread over a mesh. All branches are typed everywhere."""
     aval = jax.typeof(x)
     varying = getattr(aval, "vma", ())  # in jax 0.7; manual_axis_type in 0.10

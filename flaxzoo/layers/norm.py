@@ -53,8 +53,11 @@ class BatchNorm(nnx.Module):
             return self._normalise(x, self.mean[...], self.var[...])
         if self.parts == 1:
             return self._normalise_batch(x)
-        split = x.reshape(self.parts, -1, *x.shape[1:])
-        return self._normalise_batch(split, first=1).reshape(x.shape)
+        return self._normalise_batch(self.split(x), first=1).reshape(x.shape)
+
+    def split(self, x: Float[Array, "n *rest"]) -> Float[Array, "parts n_part *rest"]:
+        """Returns the parts of a batch that have statistics of their own."""
+        return x.reshape(self.parts, -1, *x.shape[1:])
 
     def _normalise(self, x: Array, mean: Array, var: Array) -> Array:
         wide = widened(x)
@@ -64,18 +67,16 @@ class BatchNorm(nnx.Module):
 
     def _normalise_batch(self, x: Array, first: int = 0) -> Array:
         """Normalises with statistics over the axes from `first`, and moves the running ones."""
-        axes = _Axes(tuple(range(first, x.ndim - 1)), self.axis_name)
-        count = axes.count(x)
-        if count < 2:
-            raise UserError(
-                "batch normalisation needs more than one value per channel in training; "
-                f"got an input of shape {x.shape}: use a larger batch or larger images."
-            )
-        outputs: Any = _batch_norm(x, self.scale[...], self.bias[...], axes, self.eps)
+        axes = Axes(tuple(range(first, x.ndim - 1)), self.axis_name)
+        outputs: Any = batch_norm(x, self.scale[...], self.bias[...], axes, self.eps)
         y, mean, var = outputs
+        self.move_statistics(mean, var, axes.count(x))
+        return y
+
+    def move_statistics(self, mean: Array, var: Array, count: int) -> None:
+        """Moves the running statistics towards mean and biased variance of `count` values."""
         self._move(self.mean, mean)
         self._move(self.var, var * (count / (count - 1)))
-        return y
 
     def _move(self, running: nnx.BatchStat, new: Float[Array, "*ones c"]) -> None:
         old, new = running[...], jax.lax.stop_gradient(new)
@@ -83,15 +84,21 @@ class BatchNorm(nnx.Module):
         running[...] = (1 - self.momentum) * old + self.momentum * new.astype(old.dtype)
 
 
-class _Axes(NamedTuple):
+class Axes(NamedTuple):
     """What statistics are taken over: axes of an array, and the devices along a mapped axis."""
 
     axes: tuple[int, ...]
-    axis_name: str | None
+    axis_name: str | None = None
 
     def count(self, x: Array) -> int:
         devices = 1 if self.axis_name is None else jax.lax.psum(1, self.axis_name)
-        return math.prod(x.shape[axis] for axis in self.axes) * devices
+        count = math.prod(x.shape[axis] for axis in self.axes) * devices
+        if count < 2:
+            raise UserError(
+                "batch normalisation needs more than one value per channel in training; "
+                f"got an input of shape {x.shape}: use a larger batch or larger images."
+            )
+        return count
 
     def sum(self, x: Array) -> Array:
         """Over this device's part of the batch, with the axes summed over left in."""
@@ -110,16 +117,16 @@ class _Axes(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _batch_norm(x, scale, bias, axes: _Axes, eps: float):
+def batch_norm(x, scale, bias, axes: Axes, eps: float):
     """Returns the normalised x, and mean and biased variance with as many axes as x.
 
     The gradient is written out, for jax's own takes two more sums over x that are zero, and keeps
     what can be had from x, mean and deviation. None flows back through mean and variance.
     """
-    return _batch_norm_and_residuals(x, scale, bias, axes, eps)[0]
+    return _with_residuals(x, scale, bias, axes, eps)[0]
 
 
-def _batch_norm_and_residuals(x, scale, bias, axes: _Axes, eps: float):
+def _with_residuals(x, scale, bias, axes: Axes, eps: float):
     wide = widened(x)
     mean = axes.mean(wide)
     if x.dtype == wide.dtype:
@@ -132,7 +139,7 @@ def _batch_norm_and_residuals(x, scale, bias, axes: _Axes, eps: float):
     return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
 
 
-def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
+def _gradient(axes: Axes, _eps: float, residuals, grads):
     x, scale, bias, mean, inverse = residuals
     grad, centred = widened(grads[0]), widened(x) - mean
     # Of scale and bias this device's share: the step adds up those of all devices.
@@ -144,7 +151,7 @@ def _batch_norm_gradient(axes: _Axes, _eps: float, residuals, grads):
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
-_batch_norm.defvjp(_batch_norm_and_residuals, _batch_norm_gradient)
+batch_norm.defvjp(_with_residuals, _gradient)
 
 
 def set_momentum(model: nnx.Module, momentum: float) -> None:

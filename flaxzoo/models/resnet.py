@@ -17,7 +17,15 @@ from jaxtyping import Array, Float
 
 from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError
-from flaxzoo.layers import BatchNorm, Linear, Sequential, global_avg_pool, max_pool, relu
+from flaxzoo.layers import (
+    BatchNorm,
+    Linear,
+    Sequential,
+    conv_norm,
+    global_avg_pool,
+    max_pool,
+    relu,
+)
 from flaxzoo.layers import Conv as _Conv
 from flaxzoo.layers.init import KaimingNormal
 from flaxzoo.models.base import Classifier, check_stem
@@ -46,7 +54,7 @@ class BasicBlock(nnx.Module):
         self.downsample = _projection(in_features, planes, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
         x = relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
         return relu(x + shortcut)
@@ -76,10 +84,10 @@ class Bottleneck(nnx.Module):
         self.downsample = _projection(in_features, out_features, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
+        x = conv_norm(self.conv3, self.bn3, x)
         return relu(x + shortcut)
 
 
