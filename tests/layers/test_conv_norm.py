@@ -10,16 +10,18 @@ from flaxzoo.layers.conv_norm import by_moments, in_turn
 from flaxzoo.layers.norm import Axes
 
 STATISTICS = {"axes": Axes((1, 2, 3)), "eps": 1e-5}
-SHAPE, OUTPUTS = (2, 3, 4, 5, 6), 16  # parts, images, rows, columns, channels
+SHAPE, OUTPUTS = (2, 3, 4, 5, 6), 24  # parts, images, rows, columns, channels
 
 
 def arguments(dtype) -> tuple[jax.Array, ...]:
     rng = np.random.default_rng(0)
     x = np.maximum(rng.normal(0.2, 1, SHAPE), 0)  # as after an activation
-    kernel = rng.normal(0, 0.4, (1, 1, SHAPE[-1], OUTPUTS))
+    kernel = rng.normal(0, 0.4, (SHAPE[-1], OUTPUTS))
     scale, bias = rng.uniform(0.5, 2, OUTPUTS), rng.normal(0, 1, OUTPUTS)
     wide = jnp.promote_types(dtype, jnp.float32)
-    return jnp.asarray(x, dtype), *(jnp.asarray(a, wide) for a in (kernel, scale, bias))
+    return *(jnp.asarray(a, dtype) for a in (x, kernel)), *(
+        jnp.asarray(a, wide) for a in (scale, bias)
+    )
 
 
 def with_gradients(function, *arguments):
@@ -41,7 +43,8 @@ def test_by_moments_is_the_same_function(x64):
         np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
 
 
-def test_by_moments_is_as_exact_in_bfloat16(x64):
+def test_by_moments_rounds_about_as_much_in_bfloat16(x64):
+    # Kernels are rounded after scaling, and covariances' gradients: 1.35 times the error of x's.
     half = arguments(jnp.bfloat16)
     exact = with_gradients(in_turn, *(a.astype(jnp.float64) for a in half))
     errors = {
@@ -49,7 +52,7 @@ def test_by_moments_is_as_exact_in_bfloat16(x64):
         for f, got in ((f, with_gradients(f, *half)) for f in (by_moments, in_turn))
     }
     for ours, theirs in zip(errors[by_moments], errors[in_turn], strict=True):
-        assert ours < 1.1 * theirs
+        assert ours < 1.5 * theirs
 
 
 def layers(conv: Conv, parts: int = 1) -> tuple[Conv, BatchNorm]:
@@ -61,46 +64,51 @@ def layers(conv: Conv, parts: int = 1) -> tuple[Conv, BatchNorm]:
 
 
 def test_running_statistics_move_as_in_turn():
-    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (4, 6, 6, 3)), jnp.bfloat16)
-    (conv, norm), (_, other) = (layers(Conv(3, 8, 1, 2, use_bias=False), parts=2) for _ in "ab")
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (4, 6, 6, 2)), jnp.bfloat16)
+    (conv, norm), (_, other) = (layers(Conv(2, 8, 1, use_bias=False), parts=2) for _ in "ab")
     np.testing.assert_array_equal(conv_norm(conv, norm, x), other(conv(x)))
+    assert np.all(norm.mean[...] != 0)
     for a, b in ((norm.mean, other.mean), (norm.var, other.var)):
-        assert np.any(a[...] != BatchNorm(8).mean)
         np.testing.assert_allclose(a[...], b[...], rtol=1e-6)
 
 
-def has_covariance(conv: Conv, dtype, platform: str, training: bool = True) -> bool:
-    """Whether a program for a platform computes the covariance of the 4 inputs of `conv`."""
-    conv, norm = layers(conv)
-    norm.use_running_average = not training
+def has_covariance(options: dict, dtype, platform: str, training: bool = True) -> bool:
+    """Whether a program for a platform computes the covariance of the 4 inputs of a convolution."""
     images = jax.ShapeDtypeStruct((2, 5, 5, 4), dtype)
-    traced = jax.jit(lambda x: conv_norm(conv, norm, x)).trace(images)
-    return "tensor<1x4x4xf32>" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+    def run(x):
+        conv, norm = layers(Conv(4, **EXPANSION | options))
+        norm.use_running_average = not training
+        return conv_norm(conv, norm, x)
+
+    lowered = jax.jit(run).trace(images).lower(lowering_platforms=(platform,))
+    return "tensor<1x4x4xf32>" in lowered.as_text()
 
 
-EXPANSION = Conv(4, 8, 1, use_bias=False)
+EXPANSION = {"out_features": 16, "kernel_size": 1, "use_bias": False}
 
 
 def test_a_program_for_tpus_goes_by_moments():
-    assert has_covariance(EXPANSION, jnp.bfloat16, "tpu")
+    assert has_covariance({}, jnp.bfloat16, "tpu")
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])
 def test_programs_for_others_do_not(platform):
-    assert not has_covariance(EXPANSION, jnp.bfloat16, platform)
+    assert not has_covariance({}, jnp.bfloat16, platform)
 
 
 @pytest.mark.parametrize(
-    ("conv", "dtype", "training"),
+    ("options", "dtype", "training"),
     [
-        pytest.param(EXPANSION, jnp.float32, True, id="float32"),
-        pytest.param(EXPANSION, jnp.bfloat16, False, id="evaluation"),
-        pytest.param(Conv(4, 7, 1, use_bias=False), jnp.bfloat16, True, id="hardly wider"),
-        pytest.param(Conv(4, 8, 1), jnp.bfloat16, True, id="bias"),
-        pytest.param(Conv(4, 8, 1, groups=2, use_bias=False), jnp.bfloat16, True, id="groups"),
-        pytest.param(Conv(4, 8, 3, use_bias=False), jnp.bfloat16, True, id="3x3"),
-        pytest.param(Conv(4, 8, 1, padding=1, use_bias=False), jnp.bfloat16, True, id="padding"),
+        pytest.param({}, jnp.float32, True, id="float32"),
+        pytest.param({}, jnp.bfloat16, False, id="evaluation"),
+        pytest.param({"out_features": 15}, jnp.bfloat16, True, id="hardly wider"),
+        pytest.param({"use_bias": True}, jnp.bfloat16, True, id="bias"),
+        pytest.param({"groups": 2}, jnp.bfloat16, True, id="groups"),
+        pytest.param({"kernel_size": 3}, jnp.bfloat16, True, id="3x3"),
+        pytest.param({"stride": 2}, jnp.bfloat16, True, id="stride"),
+        pytest.param({"padding": 1}, jnp.bfloat16, True, id="padding"),
     ],
 )
-def test_where_moments_do_not_pay_it_is_in_turn(conv, dtype, training):
-    assert not has_covariance(conv, dtype, "tpu", training)
+def test_where_moments_do_not_pay_it_is_in_turn(options, dtype, training):
+    assert not has_covariance(options, dtype, "tpu", training)
