@@ -29,9 +29,10 @@ def conv_norm(
     gradients, on v5e: 77 MB an image, and 68 in this way.
 
     It is done where that pays: in training in half types, on TPUs, by a convolution of stride 1
-    without groups or bias to WIDENING times its channels or more; not under jax.pmap.
+    without groups or bias to WIDENING times its channels or more, with statistics that do not cross
+    between devices, where covariances and the gradients of kernels would cross in every layer.
     """
-    if norm.use_running_average or norm.axis_name is not None or not _pays(conv, x):
+    if norm.use_running_average or norm.across_devices or not _pays(conv, x):
         return norm(conv(x))
     split = norm.split(x)
     axes = Axes((1, 2, 3))

@@ -23,6 +23,7 @@ from flaxzoo.layers import (
     Linear,
     Sequential,
     SqueezeExcitation,
+    conv_norm,
     global_avg_pool,
     max_pool,
     relu,
@@ -65,10 +66,10 @@ class Bottleneck(nnx.Module):
         self.downsample = _projection(in_features, out_features, down_kernel, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
-        x = self.se_module(self.bn3(self.conv3(x)))
+        x = self.se_module(conv_norm(self.conv3, self.bn3, x))
         return relu(x + shortcut)
 
 

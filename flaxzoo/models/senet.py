@@ -22,6 +22,7 @@ from flaxzoo.layers import (
     Linear,
     Sequential,
     SqueezeExcitation,
+    conv_norm,
     global_avg_pool,
     make_divisible,
     max_pool,
@@ -50,7 +51,7 @@ class BasicBlock(nnx.Module):
         self.downsample = _projection(in_features, planes, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
         x = relu(self.bn1(self.conv1(x)))
         x = self.se(self.bn2(self.conv2(x)))
         return relu(x + shortcut)
@@ -79,10 +80,10 @@ class Bottleneck(nnx.Module):
         self.downsample = _projection(in_features, out_features, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
-        x = self.se(self.bn3(self.conv3(x)))
+        x = self.se(conv_norm(self.conv3, self.bn3, x))
         return relu(x + shortcut)
 
 

@@ -39,7 +39,7 @@ def make_loss(
     """
     loss_of = LOSSES[config.loss]
     # Under pmap a device has no part but its own; under jit the batch is one array.
-    shared: dict[str, Any] = {"axis_name": axis_name}
+    shared: dict[str, Any] = {"axis_name": axis_name, "across_devices": devices > 1}
     if config.batch_norm == "per_device":
         shared = {"parts": devices if axis_name is None else 1}
 
