@@ -21,7 +21,7 @@ from flaxzoo.layers.blocks import (
     patch_embedding,
 )
 from flaxzoo.layers.conv import conv2d
-from flaxzoo.layers.conv_norm import conv_norm
+from flaxzoo.layers.conv_norm import ConvNorm, conv_norm
 from flaxzoo.layers.dense import Conv, Linear
 from flaxzoo.layers.fusion import residual
 from flaxzoo.layers.module import (
@@ -41,6 +41,7 @@ __all__ = [
     "BatchNorm",
     "Buffer",
     "Conv",
+    "ConvNorm",
     "Dropout",
     "LayerNorm",
     "Linear",

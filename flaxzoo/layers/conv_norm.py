@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from flaxzoo.layers.conv import conv2d, type_has_mesh_axis
 from flaxzoo.layers.dense import Conv
 from flaxzoo.layers.dtypes import widened
+from flaxzoo.layers.module import Sequential
 from flaxzoo.layers.norm import Axes, BatchNorm, batch_norm
 
 UNPADDED = ((0, 0), (0, 0))
@@ -46,6 +47,16 @@ def conv_norm(
     )
     norm.move_statistics(mean, var, axes.count(split))
     return y.reshape(-1, *y.shape[2:])
+
+
+class ConvNorm(Sequential):
+    """A convolution, "0", and its normalisation, "1"."""
+
+    def __init__(self, conv: Conv, norm: BatchNorm):
+        super().__init__(conv, norm)
+
+    def __call__(self, x: Float[Array, "n h w c_in"]) -> Float[Array, "n h_out w_out c_out"]:
+        return conv_norm(getattr(self, "0"), getattr(self, "1"), x)
 
 
 def _pays(conv: Conv, x: Array) -> bool:

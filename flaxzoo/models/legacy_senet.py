@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from flaxzoo.layers import (
     BatchNorm,
+    ConvNorm,
     Dropout,
     Linear,
     Sequential,
@@ -66,7 +67,7 @@ class Bottleneck(nnx.Module):
         self.downsample = _projection(in_features, out_features, down_kernel, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
         x = self.se_module(conv_norm(self.conv3, self.bn3, x))
@@ -160,12 +161,12 @@ class LegacySENet(Classifier):
 
 def _projection(
     in_features: int, out_features: int, kernel_size: int, stride: int
-) -> Sequential | None:
+) -> ConvNorm | None:
     """The shortcut's convolution, or None where the shapes already agree."""
     if stride == 1 and in_features == out_features:
         return None
     conv = Conv(in_features, out_features, kernel_size, stride)
-    return Sequential(conv, BatchNorm(out_features))
+    return ConvNorm(conv, BatchNorm(out_features))
 
 
 VARIANTS = {

@@ -19,6 +19,7 @@ from flaxzoo.arguments import integer
 from flaxzoo.errors import UserError
 from flaxzoo.layers import (
     BatchNorm,
+    ConvNorm,
     Linear,
     Sequential,
     conv_norm,
@@ -54,7 +55,7 @@ class BasicBlock(nnx.Module):
         self.downsample = _projection(in_features, planes, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         x = relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
         return relu(x + shortcut)
@@ -84,7 +85,7 @@ class Bottleneck(nnx.Module):
         self.downsample = _projection(in_features, out_features, stride)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c_out"]:
-        shortcut = x if self.downsample is None else conv_norm(*self.downsample, x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
         x = conv_norm(self.conv3, self.bn3, x)
@@ -206,11 +207,11 @@ class CifarResNet(Classifier):
         return x if pre_logits else self.linear(x)
 
 
-def _projection(in_features: int, out_features: int, stride: int) -> Sequential | None:
+def _projection(in_features: int, out_features: int, stride: int) -> ConvNorm | None:
     """The shortcut's 1x1 convolution (option B), or None where the shapes already agree."""
     if stride == 1 and in_features == out_features:
         return None
-    return Sequential(Conv(in_features, out_features, 1, stride), BatchNorm(out_features))
+    return ConvNorm(Conv(in_features, out_features, 1, stride), BatchNorm(out_features))
 
 
 _cifar_resnext = partial(ResNet, Bottleneck, (3, 3, 3), num_classes=10, stem="cifar")
