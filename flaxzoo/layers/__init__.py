@@ -21,7 +21,6 @@ from flaxzoo.layers.blocks import (
     patch_embedding,
 )
 from flaxzoo.layers.conv import conv2d
-from flaxzoo.layers.conv_norm import ConvNorm, conv_norm
 from flaxzoo.layers.dense import Conv, Linear
 from flaxzoo.layers.fusion import residual
 from flaxzoo.layers.module import (
@@ -33,6 +32,7 @@ from flaxzoo.layers.module import (
     named_variables,
     param,
 )
+from flaxzoo.layers.moments import ConvNorm, conv_norm
 from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key, rising_rates
 from flaxzoo.layers.norm import BatchNorm, LayerNorm, freeze_statistics, set_momentum
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool

@@ -42,7 +42,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
         self.axis_name: str | None = None
         self.parts = 1
-        self.across_devices = False  # told by the step: see conv_norm
+        self.across_devices = False  # whether a batch under jit lies on several, for conv_norm
         self.scale = param((num_features,), ONES)
         self.bias = param((num_features,), ZEROS)
         self.mean = statistic((num_features,), ZEROS)

@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 
 from flaxzoo import create_model
 from flaxzoo.config import AugmentConfig, Config, ModelConfig, data_config
+from flaxzoo.layers import moments
 from flaxzoo.models import FAMILIES
 from flaxzoo.training.abstract import abstract_step
 from flaxzoo.training.objective import make_loss
@@ -29,7 +29,7 @@ def test_a_step_for_accelerators_has_native_convolutions_and_nothing_of_cpus(nam
     On CPUs convolutions become products, loops (`while`) and calls of libraries (`custom_call`).
     Some become products on TPUs, too, which are tested with `conv_norm`, and below.
     """
-    monkeypatch.setattr(sys.modules["flaxzoo.layers.conv_norm"], "WIDENING", math.inf)
+    monkeypatch.setattr(moments, "WIDENING", math.inf)
     config = Config(
         batch_size=8,
         dtype="bfloat16",

@@ -1,12 +1,14 @@
 """Batch normalisation of 1x1 convolutions, by moments and in turn: one function."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flaxzoo.layers import BatchNorm, Conv, conv_norm, initialise
-from flaxzoo.layers.conv_norm import by_moments, in_turn
+from flaxzoo.layers.moments import by_moments, in_turn
 from flaxzoo.layers.norm import Axes
 
 STATISTICS = {"axes": Axes((1, 2, 3)), "eps": 1e-5}
@@ -70,6 +72,21 @@ def test_running_statistics_move_as_in_turn():
     assert np.all(norm.mean[...] != 0)
     for a, b in ((norm.mean, other.mean), (norm.var, other.var)):
         np.testing.assert_allclose(a[...], b[...], rtol=1e-6)
+
+
+def test_statistics_are_those_of_all_devices_along_a_mapped_axis():
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (2, 2, 6, 6, 2)), jnp.bfloat16)
+
+    def run(x, function):
+        conv, norm = layers(Conv(2, 8, 1, use_bias=False))
+        norm.axis_name = "devices"
+        return function(conv, norm, x), norm.mean[...]
+
+    ours, theirs = (
+        jax.vmap(partial(run, function=f), axis_name="devices")(x)
+        for f in (conv_norm, lambda conv, norm, x: norm(conv(x)))
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def has_covariance(options: dict, dtype, platform: str, training: bool = True) -> bool:

@@ -34,7 +34,8 @@ def conv_norm(
     without groups or bias to WIDENING times its channels or more, with statistics that do not cross
     between devices, where covariances and the gradients of kernels would cross in every layer.
     """
-    if norm.use_running_average or norm.across_devices or not _pays(conv, x):
+    crosses = norm.across_devices or norm.axis_name is not None
+    if norm.use_running_average or crosses or not _pays(conv, x):
         return norm(conv(x))
     split = norm.split(x)
     axes = Axes((1, 2, 3))
