@@ -36,6 +36,7 @@ from flaxzoo.layers.moments import ConvNorm, conv_norm
 from flaxzoo.layers.noise import Dropout, StochasticDepth, next_key, random_key, rising_rates
 from flaxzoo.layers.norm import BatchNorm, LayerNorm, freeze_statistics, set_momentum
 from flaxzoo.layers.pool import adaptive_avg_pool, avg_pool, flatten, global_avg_pool, max_pool
+from flaxzoo.layers.stem import pooled_stem
 
 __all__ = [
     "BatchNorm",
@@ -73,6 +74,7 @@ __all__ = [
     "named_variables",
     "next_key",
     "param",
+    "pooled_stem",
     "patch_embedding",
     "random_key",
     "relu",

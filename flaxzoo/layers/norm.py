@@ -117,6 +117,15 @@ class Axes(NamedTuple):
         return jax.tree.map(lambda total: total / self.count(x), sums)
 
 
+def statistics(x: Array, axes: Axes) -> tuple[Array, Array]:
+    """Returns mean and biased variance with as many axes as x, in float32 or better."""
+    wide = widened(x)
+    mean = axes.mean(wide)
+    if x.dtype == wide.dtype:
+        return mean, axes.mean(jnp.square(wide - mean))
+    return mean, jnp.maximum(axes.mean(jnp.square(wide)) - jnp.square(mean), 0)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(x, scale, bias, axes: Axes, eps: float):
     """Returns the normalised x, and mean and biased variance with as many axes as x.
@@ -128,15 +137,10 @@ def batch_norm(x, scale, bias, axes: Axes, eps: float):
 
 
 def _with_residuals(x, scale, bias, axes: Axes, eps: float):
-    wide = widened(x)
-    mean = axes.mean(wide)
-    if x.dtype == wide.dtype:
-        var = axes.mean(jnp.square(wide - mean))
-    else:
-        var = jnp.maximum(axes.mean(jnp.square(wide)) - jnp.square(mean), 0)
+    mean, var = statistics(x, axes)
     inverse = jax.lax.rsqrt(var + eps)
-    factor = inverse * scale.astype(wide.dtype)
-    y = (wide - mean) * factor + bias.astype(wide.dtype)
+    factor = inverse * scale.astype(mean.dtype)
+    y = (widened(x) - mean) * factor + bias.astype(mean.dtype)
     return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
 
 

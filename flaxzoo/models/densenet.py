@@ -24,7 +24,7 @@ from flaxzoo.layers import (
     Sequential,
     avg_pool,
     global_avg_pool,
-    max_pool,
+    pooled_stem,
     relu,
 )
 from flaxzoo.layers import Conv as _Conv
@@ -107,14 +107,11 @@ class DenseNet(Classifier):
         check_stem(stem)
         blocks = len(depths)
         layers: dict[str, Layer] = {}
+        self.stem = stem
         if stem == "imagenet":
             self.min_size = 2 ** (blocks + 1) - 3
-            layers |= {
-                "conv0": Conv(in_channels, stem_features, 7, 2),
-                "norm0": BatchNorm(stem_features),
-                "relu0": relu,
-                "pool0": _pool0,
-            }
+            layers["conv0"] = Conv(in_channels, stem_features, 7, 2)
+            layers["norm0"] = BatchNorm(stem_features)
         else:
             self.min_size = 2 ** (blocks - 1)
             layers["conv0"] = Conv(in_channels, stem_features, 3)
@@ -136,10 +133,17 @@ class DenseNet(Classifier):
         self.classifier = Linear(features, num_classes, bias_init=ZEROS)
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
-        first = "relu0" if "relu0" in self.features.names else "conv0"
-        for name in self.features.names[:-1]:  # `norm5` belongs to the head
+        conv0, blocks = self.features.conv0, self.features.names[1:-1]  # `norm5` is the head's
+        if self.stem == "imagenet":
+            x, pooled = pooled_stem(conv0, self.features.norm0, x)
+            yield "features.relu0", x
+            x, blocks = pooled, blocks[1:]
+        else:
+            x = conv0(x)
+            yield "features.conv0", x
+        for name in blocks:
             x = getattr(self.features, name)(x)
-            if name == first or name.startswith("denseblock"):
+            if name.startswith("denseblock"):
                 yield f"features.{name}", x
 
     def forward_head(
@@ -147,10 +151,6 @@ class DenseNet(Classifier):
     ) -> Float[Array, "n features"]:
         x = global_avg_pool(relu(self.features[-1](x)))
         return x if pre_logits else self.classifier(x)
-
-
-def _pool0(x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c"]:
-    return max_pool(x, 3, stride=2, padding=1)
 
 
 def _halve(x: Float[Array, "n h w c"]) -> Float[Array, "n h_out w_out c"]:

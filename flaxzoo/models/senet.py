@@ -26,8 +26,8 @@ from flaxzoo.layers import (
     conv_norm,
     global_avg_pool,
     make_divisible,
-    max_pool,
     param,
+    pooled_stem,
     relu,
 )
 from flaxzoo.layers import Conv as _Conv
@@ -134,10 +134,12 @@ class SEResNet(Classifier):
         self.fc = Linear(features, num_classes)
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
-        x = relu(self.bn1(self.conv1(x)))
-        yield "act1", x
         if self.stem == "imagenet":
-            x = max_pool(x, 3, stride=2, padding=1)
+            x, pooled = pooled_stem(self.conv1, self.bn1, x)
+        else:
+            x = pooled = relu(self.bn1(self.conv1(x)))
+        yield "act1", x
+        x = pooled
         for name in self.stage_names:
             x = getattr(self, name)(x)
             yield name, x
