@@ -1,6 +1,7 @@
 """The stem of many nets: a convolution, batch normalisation, ReLU and a max-pool."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +45,13 @@ def pool_first(conv: Conv, norm: BatchNorm, x: Array) -> tuple[Array, Array]:
     whole, pooled = norm.split(y), norm.split(_pool(y))
     affine = norm.scale[...] * signs, norm.bias[...]
     axes = Axes((1, 2, 3), norm.axis_name)
-    normalised, mean, var = normalise_pooled(whole, pooled, *affine, axes, norm.eps)
+    outputs: Any = normalise_pooled(whole, pooled, *affine, axes, norm.eps)
+    normalised, mean, var = outputs
     norm.move_statistics(mean * signs, var, axes.count(whole))
     # Nothing is left of this in a program that does not look at it.
-    whole, *_ = batch_norm(whole, *affine, axes, norm.eps)
-    return tuple(relu(part.reshape(-1, *part.shape[2:])) for part in (whole, normalised))
+    in_turn: Any = batch_norm(whole, *affine, axes, norm.eps)
+    y, pooled = (relu(x.reshape(-1, *x.shape[2:])) for x in (in_turn[0], normalised))
+    return y, pooled
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

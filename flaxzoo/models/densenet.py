@@ -12,6 +12,7 @@ CIFAR nets: no `norm0`, no pool.
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -133,9 +134,11 @@ class DenseNet(Classifier):
         self.classifier = Linear(features, num_classes, bias_init=ZEROS)
 
     def run_stages(self, x: Float[Array, "n h w c"]) -> Iterator[tuple[str, Array]]:
-        conv0, blocks = self.features.conv0, self.features.names[1:-1]  # `norm5` is the head's
+        conv0: Any = self.features[0]
+        blocks = self.features.names[1:-1]  # `norm5` is the head's
         if self.stem == "imagenet":
-            x, pooled = pooled_stem(conv0, self.features.norm0, x)
+            norm0: Any = self.features[1]
+            x, pooled = pooled_stem(conv0, norm0, x)
             yield "features.relu0", x
             x, blocks = pooled, blocks[1:]
         else:
