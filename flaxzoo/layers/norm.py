@@ -117,15 +117,6 @@ class Axes(NamedTuple):
         return jax.tree.map(lambda total: total / self.count(x), sums)
 
 
-def statistics(x: Array, axes: Axes) -> tuple[Array, Array]:
-    """Returns mean and biased variance with as many axes as x, in float32 or better."""
-    wide = widened(x)
-    mean = axes.mean(wide)
-    if x.dtype == wide.dtype:
-        return mean, axes.mean(jnp.square(wide - mean))
-    return mean, jnp.maximum(axes.mean(jnp.square(wide)) - jnp.square(mean), 0)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(x, scale, bias, axes: Axes, eps: float):
     """Returns the normalised x, and mean and biased variance with as many axes as x.
@@ -137,26 +128,62 @@ def batch_norm(x, scale, bias, axes: Axes, eps: float):
 
 
 def _with_residuals(x, scale, bias, axes: Axes, eps: float):
-    mean, var = statistics(x, axes)
-    inverse = jax.lax.rsqrt(var + eps)
-    factor = inverse * scale.astype(mean.dtype)
-    y = (widened(x) - mean) * factor + bias.astype(mean.dtype)
-    return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
+    return _pooled_with_residuals(x, x, scale, bias, axes, eps)
 
 
 def _gradient(axes: Axes, _eps: float, residuals, grads):
-    x, scale, bias, mean, inverse = residuals
-    grad, centred = widened(grads[0]), widened(x) - mean
-    # Of scale and bias this device's share: the step adds up those of all devices.
-    dbias = axes.sum(grad)
-    dscale = axes.sum(grad * centred) * inverse
-    mean_grad, slope = axes.average((dbias, dscale), x)
-    dx = (grad - mean_grad - centred * (inverse * slope)) * (inverse * scale.astype(grad.dtype))
-    dscale, dbias = (total.reshape(-1, len(scale)).sum(0) for total in (dscale, dbias))
-    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+    x, _, _, _, mean, inverse = residuals
+    grad, mean_grad, slope, factor, *affine = _gradient_sums(axes, residuals, grads)
+    dx = (grad - mean_grad - (widened(x) - mean) * (inverse * slope)) * factor
+    return dx.astype(x.dtype), *affine
 
 
 batch_norm.defvjp(_with_residuals, _gradient)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def batch_norm_pooled(x, pooled, scale, bias, axes: Axes, eps: float):
+    """`batch_norm` of the maxima `pooled` of x, with the statistics of x.
+
+    Where a scale is negative they would have to be minima: `flaxzoo.layers.pooled_stem`.
+    """
+    return _pooled_with_residuals(x, pooled, scale, bias, axes, eps)[0]
+
+
+def _pooled_with_residuals(x, pooled, scale, bias, axes: Axes, eps: float):
+    wide = widened(x)
+    mean = axes.mean(wide)
+    if x.dtype == wide.dtype:
+        var = axes.mean(jnp.square(wide - mean))
+    else:
+        var = jnp.maximum(axes.mean(jnp.square(wide)) - jnp.square(mean), 0)
+    inverse = jax.lax.rsqrt(var + eps)
+    factor = inverse * scale.astype(wide.dtype)
+    y = (widened(pooled) - mean) * factor + bias.astype(wide.dtype)
+    return (y.astype(x.dtype), mean, var), (x, pooled, scale, bias, mean, inverse)
+
+
+def _pooled_gradient(axes: Axes, _eps: float, residuals, grads):
+    x, pooled, _, _, mean, inverse = residuals
+    grad, mean_grad, slope, factor, *affine = _gradient_sums(axes, residuals, grads)
+    dx = -(mean_grad + (widened(x) - mean) * (inverse * slope)) * factor
+    return dx.astype(x.dtype), (grad * factor).astype(pooled.dtype), *affine
+
+
+def _gradient_sums(axes: Axes, residuals, grads):
+    """Returns what a gradient of x consists of, and the gradients of scale and bias."""
+    x, pooled, scale, bias, mean, inverse = residuals
+    grad = widened(grads[0])
+    # Of scale and bias this device's share: the step adds up those of all devices.
+    dbias = axes.sum(grad)
+    dscale = axes.sum(grad * (widened(pooled) - mean)) * inverse
+    mean_grad, slope = axes.average((dbias, dscale), x)
+    factor = inverse * scale.astype(grad.dtype)
+    dscale, dbias = (total.reshape(-1, len(scale)).sum(0) for total in (dscale, dbias))
+    return grad, mean_grad, slope, factor, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
+
+
+batch_norm_pooled.defvjp(_pooled_with_residuals, _pooled_gradient)
 
 
 def set_momentum(model: nnx.Module, momentum: float) -> None:

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -11,8 +10,7 @@ from jaxtyping import Array, Float
 from flaxzoo.layers.activation import relu
 from flaxzoo.layers.conv import conv2d
 from flaxzoo.layers.dense import Conv
-from flaxzoo.layers.dtypes import widened
-from flaxzoo.layers.norm import Axes, BatchNorm, batch_norm, statistics
+from flaxzoo.layers.norm import Axes, BatchNorm, batch_norm, batch_norm_pooled
 from flaxzoo.layers.pool import max_pool
 
 _pool = partial(max_pool, size=3, stride=2, padding=1)
@@ -23,13 +21,15 @@ def pooled_stem(
 ) -> tuple[Float[Array, "n h_conv w_conv c"], Float[Array, "n h_out w_out c"]]:
     """Returns y = relu(norm(conv(x))), and its maxima in windows of 3x3, of stride 2.
 
-    `conv` is without bias. In training in half types the maxima come before the normalisation: it
-    and ReLU never decrease where a channel's scale is positive, so that the result is the same, to
-    the bit, and a quarter of the pixels is left to normalise, and to read for the gradients of
-    scale and bias. Where a scale is negative the kernel's sign is turned. The stem of resnet50 with
-    its gradients moves 14.0 MB an image on a TPU v5e, and 19.6 in turn; on a CPU, in float32, it
-    would take a little longer. (Of a channel whose scale is zero all pixels are equal; the gradient
-    of the scale is then that of the pixel which was largest before, not of the window's first.)
+    `conv` has no bias, groups or dilation.
+
+    In training in half types the maxima come before the normalisation: it and ReLU never decrease
+    where a channel's scale is positive, so that the result is the same, to the bit, and a quarter
+    of the pixels is left to normalise, and to read for the gradients of scale and bias. Where a
+    scale is negative the kernel's sign is turned. The stem of resnet50 with its gradients moves
+    14.0 MB an image on a TPU v5e, and 19.6 in turn; on a CPU, in float32, it would take a little
+    longer. (Of a channel whose scale is zero all pixels are equal; the gradient of the scale is
+    then that of the pixel which was largest before, not of the window's first.)
     """
     if x.dtype.itemsize == 2 and not norm.use_running_average:
         return pool_first(conv, norm, x)
@@ -45,47 +45,10 @@ def pool_first(conv: Conv, norm: BatchNorm, x: Array) -> tuple[Array, Array]:
     whole, pooled = norm.split(y), norm.split(_pool(y))
     affine = norm.scale[...] * signs, norm.bias[...]
     axes = Axes((1, 2, 3), norm.axis_name)
-    outputs: Any = normalise_pooled(whole, pooled, *affine, axes, norm.eps)
+    outputs: Any = batch_norm_pooled(whole, pooled, *affine, axes, norm.eps)
     normalised, mean, var = outputs
     norm.move_statistics(mean * signs, var, axes.count(whole))
     # Nothing is left of this in a program that does not look at it.
     in_turn: Any = batch_norm(whole, *affine, axes, norm.eps)
     y, pooled = (relu(x.reshape(-1, *x.shape[2:])) for x in (in_turn[0], normalised))
     return y, pooled
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def normalise_pooled(x, pooled, scale, bias, axes: Axes, eps: float):
-    """Returns `pooled` normalised with the statistics of x, and these: mean and biased variance.
-
-    As `flaxzoo.layers.norm.batch_norm`, of which it is all where pooled is x.
-    """
-    return _with_residuals(x, pooled, scale, bias, axes, eps)[0]
-
-
-def _with_residuals(x, pooled, scale, bias, axes: Axes, eps: float):
-    mean, var = statistics(x, axes)
-    inverse = lax.rsqrt(var + eps)
-    y = (widened(pooled) - mean) * (inverse * scale.astype(var.dtype)) + bias.astype(var.dtype)
-    return (y.astype(x.dtype), mean, var), (x, pooled, scale, bias, mean, inverse)
-
-
-def _gradient(axes: Axes, _eps: float, residuals, grads):
-    x, pooled, scale, bias, mean, inverse = residuals
-    grad = widened(grads[0])
-    # Of scale and bias this device's share: the step adds up those of all devices.
-    dbias = axes.sum(grad)
-    dscale = axes.sum(grad * (widened(pooled) - mean)) * inverse
-    mean_grad, slope = axes.average((dbias, dscale), x)
-    factor = inverse * scale.astype(grad.dtype)
-    dx = -(mean_grad + (widened(x) - mean) * (inverse * slope)) * factor
-    dscale, dbias = (total.reshape(-1, len(scale)).sum(0) for total in (dscale, dbias))
-    return (
-        dx.astype(x.dtype),
-        (grad * factor).astype(pooled.dtype),
-        dscale.astype(scale.dtype),
-        dbias.astype(bias.dtype),
-    )
-
-
-normalise_pooled.defvjp(_with_residuals, _gradient)
