@@ -4,6 +4,7 @@ import sys
 
 from flaxzoo import commands
 from flaxzoo.cli import run_command
+from flaxzoo.huge_pages import restart_with_huge_pages
 
 
 def main() -> None:
@@ -12,4 +13,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()
