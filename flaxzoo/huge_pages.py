@@ -18,7 +18,8 @@ def restart_with_huge_pages() -> None:
     1,522 MiB at most instead of 1,516, mobilenet_v2's to 1,014 instead of 955.
 
     glibc reads the setting when a process starts, hence the second start, which takes 0.1 s: same
-    process, same arguments. An environment that sets GLIBC_TUNABLES is left as it is, so there is no third.
+    process, same arguments. An environment that sets GLIBC_TUNABLES is left as it is, so there is
+    no third.
     """
     if TUNABLES in os.environ or not (OFFER.is_file() and "[madvise]" in OFFER.read_text()):
         return
