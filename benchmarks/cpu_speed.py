@@ -7,8 +7,9 @@
     python -m benchmarks.cpu_speed --render           only docs/speed.md, from what was measured
 
 torch runs the twins of torch_ref, eagerly and, if asked for, compiled, each in the faster of its
-two layouts. Every net and mode has a process of its own, in which all of them take turns; results
-are kept in benchmarks/results/cpu_speed.json after each, so that it can be stopped and run again.
+two layouts. Every net and mode has a process of its own, in which all of them take turns, with huge
+pages where flaxzoo's programs ask for them; results are kept in benchmarks/results/cpu_speed.json
+after each, so that it can be stopped and run again.
 Ratios are of the fastest batch of each: what else runs on a machine only ever adds time.
 
 --plain runs the model with `lax.conv_general_dilated` for every convolution and jax's default
@@ -30,6 +31,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from benchmarks.record import FOLDER, ROOT, load, save
+from flaxzoo.huge_pages import restart_with_huge_pages
 
 RESULTS = FOLDER / "cpu_speed.json"
 PAGE = ROOT / "docs" / "speed.md"
@@ -52,7 +54,6 @@ NETS = {  # name: pixels
     "resmlp_12_224": 224,
     "gmlp_ti16_224": 224,
 }
-PLAIN = ("resnext50_32x4d", "mobilenet_v2", "shufflenet_v2_x1_0", "convnext_tiny")
 MODES = ("train", "forward")
 
 Result = dict[str, Any]
@@ -64,8 +65,9 @@ benchmarks/results/cpu_speed.json.
 
 Batches of {batch} images in float32: a training step with SGD and momentum, and a forward pass.
 torch is the twin of `torch_ref`, in the faster of NCHW and channels_last. flaxzoo and torch take
-turns in one process, a process for each row. Milliseconds are the fastest of n batches, with the
-median behind them; the ratio, torch's fastest by flaxzoo's, is above 1 where flaxzoo is faster.
+turns in one process, a process for each row, with memory in huge pages, as `train.py` and `flaxzoo`
+start themselves where Linux offers them. Milliseconds are the fastest of n batches, with the median
+behind them; the ratio, torch's fastest by flaxzoo's, is above 1 where flaxzoo is faster.
 
 Machine: {machine}; {versions}. Other programs ran at times: the load average before each row was
 {load}.
@@ -97,7 +99,7 @@ def measure_all(arguments: argparse.Namespace) -> None:
     rivals = ["plain"] if arguments.plain else ["torch"]
     if arguments.compile and not arguments.plain:
         rivals.append("torch.compile")
-    for name in fnmatch.filter(PLAIN if arguments.plain else NETS, arguments.pattern):
+    for name in fnmatch.filter(NETS, arguments.pattern):
         for mode in arguments.mode or MODES:
             key = f"{name} {mode}" + (" plain" if arguments.plain else "")
             if set(rivals) <= set(load(RESULTS).get(key, {}).get("times", {})):
@@ -207,7 +209,7 @@ def render(results: dict[str, Result]) -> str:
     rows = {
         f"{name}, {mode}": results[f"{name} {mode} plain"]
         for mode in MODES
-        for name in PLAIN
+        for name in NETS
         if f"{name} {mode} plain" in results
     }
     if rows:
@@ -245,4 +247,5 @@ def ratio(result: Result) -> float:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()

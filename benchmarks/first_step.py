@@ -7,8 +7,9 @@
 flaxzoo runs train.py: on the bundled digits with the family's config, and on 224-pixel photographs
 in batches of 16. It starts with an empty compilation cache, and then once more; a run has made its
 first step when its row is in metrics.jsonl. torch runs the twin of the 224-pixel net in as short a
-program as there can be, with no data to read, in channels_last. Besides, how long it takes to
-import flaxzoo and to create the model.
+program as there can be, with no data to read, in channels_last. Both have huge pages where
+flaxzoo's programs ask for them. Besides, how long it takes to import flaxzoo and to create the
+model.
 
 Results are kept in benchmarks/results/first_step.json after each net, so that it can be stopped and
 run again. n = 1: a start takes seconds to minutes, and machines differ by more than it varies.
@@ -30,6 +31,7 @@ from PIL import Image
 
 from benchmarks.cpu_speed import processor
 from benchmarks.record import FOLDER, ROOT, load, save
+from flaxzoo.huge_pages import restart_with_huge_pages
 
 RESULTS = FOLDER / "first_step.json"
 BATCH_SIZE = 16
@@ -174,4 +176,5 @@ def ended(program: list[str], timeout: int) -> tuple[float | None, str]:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()

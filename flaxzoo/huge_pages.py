@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 TUNABLES = "GLIBC_TUNABLES"
@@ -19,9 +20,12 @@ def restart_with_huge_pages() -> None:
 
     glibc reads the setting when a process starts, hence the second start, which takes 0.1 s: same
     process, same arguments. An environment that sets GLIBC_TUNABLES is left as it is, so there is
-    no third.
+    no third. Nor is a process with other threads started anew: it is a notebook's or a debugger's,
+    which runs the program as a guest.
     """
-    if TUNABLES in os.environ or not (OFFER.is_file() and "[madvise]" in OFFER.read_text()):
+    if TUNABLES in os.environ or threading.active_count() > 1:
+        return
+    if not (OFFER.is_file() and "[madvise]" in OFFER.read_text()):
         return
     os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, sys.orig_argv)
