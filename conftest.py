@@ -18,8 +18,8 @@ if (jaxlib := [*map(int, importlib.metadata.version("jaxlib").split(".")[:2])]) 
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # gone since
 elif jaxlib >= [0, 12]:  # wrong: see flaxzoo/training/parallel.py
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
-# Pages as programs have them: flaxzoo/huge_pages.py. Nothing restarts the tests' own process then.
-os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+# A program that a test calls does not start the tests' own process anew: flaxzoo/huge_pages.py.
+os.environ.setdefault("GLIBC_TUNABLES", "")
 
 import jax
 import pytest

@@ -69,8 +69,8 @@ turns in one process, a process for each row, with memory in huge pages, as `tra
 start themselves where Linux offers them. Milliseconds are the fastest of n batches, with the median
 behind them; the ratio, torch's fastest by flaxzoo's, is above 1 where flaxzoo is faster.
 
-Machine: {machine}; {versions}. Other programs ran at times: the load average before each row was
-{load}.
+Machine: {machine}; {versions}. The load average before each row, which counts the row before it,
+was {load}.
 """
 
 

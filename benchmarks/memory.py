@@ -6,8 +6,8 @@
 Every figure is of a process of its own, which makes the model and runs three steps of SGD with
 momentum: the largest resident set (VmHWM) less that after the imports. What compiling needed is
 given back before, and its peak forgotten (/proc/self/clear_refs, so Linux alone). Beside it, of
-flaxzoo, what XLA says that the step needs. Both take turns, with huge pages where flaxzoo's programs
-ask for them; the median, least and most go to benchmarks/results/memory.json.
+flaxzoo, what XLA says that the step needs. Both take turns, with huge pages where flaxzoo's
+programs ask for them; the median, least and most go to benchmarks/results/memory.json.
 """
 
 import argparse
