@@ -14,9 +14,8 @@ from pathlib import Path
 from flaxzoo import huge_pages
 
 huge_pages.OFFER = Path(sys.argv[1])
-guest = threading.Event()
 if "--guest" in sys.argv:
-    threading.Thread(target=guest.wait, daemon=True).start()
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 print(os.getpid(), sys.argv[2:], os.environ.get(huge_pages.TUNABLES), flush=True)
 huge_pages.restart_with_huge_pages()
 print("runs")
